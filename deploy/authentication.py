@@ -63,16 +63,31 @@ class Authenticator:
         Raises:
             Refused: as `ingest.authenticate.recheck`.
         """
-        has_receipt = bool(contents.receipt) and self._is_valid(contents)
-        if has_receipt and not anew:
+        if not anew and contents.receipt and self._is_valid(contents):
             return contents.confirmed
+        believed = self._believed(contents, account)
+        ingest_authenticate.recheck(believed, account, self._accounts.ring(account.name))
+        return believed.confirmed
+
+    def verify(self, contents: RecordContents, account: Account) -> str:
+        """Return the id of the key that verifies the record now.
+
+        Raises:
+            Refused: as `ingest.authenticate.recheck`.
+        """
+        return ingest_authenticate.recheck(
+            self._believed(contents, account), account, self._accounts.ring(account.name)
+        )
+
+    def _believed(self, contents: RecordContents, account: Account) -> RecordContents:
+        """Return the contents without the claims of headers that any program that writes to the log can make."""
+        has_receipt = bool(contents.receipt) and self._is_valid(contents)
         if not (has_receipt or self._trusts_header()):
             if contents.confirmed:
                 contents = structs.replace(contents, confirmed=False)
             if account.retiring:
                 contents = structs.replace(contents, received_at_ms=self._clock.epoch_ms())
-        ingest_authenticate.recheck(contents, account, self._accounts.ring(account.name))
-        return contents.confirmed
+        return contents
 
     def authenticate_anew(self, contents: RecordContents, account: Account, *, anew: bool = True) -> bool:
         """Return as `authenticate`, by the current keys; receipts do not replace the signature."""

@@ -81,8 +81,8 @@ def check(
     return _check_form(account, ring, body, at_ms, is_confirmed=account.notify_verify)
 
 
-def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> None:
-    """Return if a record is authentic and meant for the account, by the account and keys of now.
+def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> str:
+    """Return the id of the key that verifies a record, if it is meant for the account, by the account and keys of now.
 
     A retiring key counts if the record was received before the key's end.
 
@@ -92,11 +92,11 @@ def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> None:
     """
     if account.family is Family.ANTOM:
         headers = SigningHeaders(contents.signature, contents.client_id, contents.request_time)
-        _check_message(account, ring, contents.body, headers)
-        return
+        return _check_message(account, ring, contents.body, headers).key_id
     if account.family is Family.MAPI and account.seller_id is None and not contents.confirmed:
         raise NotConfirmed("the account has no seller_id, and Alipay has not confirmed the notification")
-    _check_form(account, ring, contents.body, contents.received_at_ms, is_confirmed=contents.confirmed)
+    at_ms, is_confirmed = contents.received_at_ms, contents.confirmed
+    return _check_form(account, ring, contents.body, at_ms, is_confirmed=is_confirmed).key_id
 
 
 def _check_form(account: Account, ring: KeyRing, body: bytes, at_ms: int | None, *, is_confirmed: bool) -> Authentic:

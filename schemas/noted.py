@@ -142,6 +142,11 @@ NUMBERS_OF_FORMS = tuple(
     sorted({name for names in (_EVERY_FORM, *_FORM_NUMBERS.values()) for name in names if "." not in name})
 )
 
+# All parameters of forms, and members of their `biz_content`, that are numbers or public fields.
+NAMES_OF_FORMS = frozenset(
+    name for names in (_EVERY_FORM, *_FORM_NUMBERS.values(), *_FORM_FIELDS.values()) for name in names
+)
+
 _PAYMENT_FORM_NAMES = frozenset(_MANY_OF_FORMS)
 _PAYMENT_MESSAGE_NUMBERS = {path: kind for path, kind in _MESSAGE_NUMBERS.items() if path != "paymentId"}
 _PAYMENT_MESSAGE_NAMES = frozenset(path.partition(".")[0] for path in _PAYMENT_MESSAGE_NUMBERS)

@@ -17,6 +17,7 @@ ACTIONS = (
     "replay_cancel",
     "replay_resume",
     "replay_start",
+    "reveal",
 )
 
 

@@ -29,9 +29,11 @@ Parked ones are retried automatically. Quarantined and dead ones need a decision
 """
 _SHOW_HELP = """Show a held notification: fields, signed bytes, signature.
 
-The signature is verified again, with the account's present keys.
+The signature is verified again, with the account's present keys. The buyer's data is hidden; --reveal shows it, and
+is recorded with the reason and your user name.
 
     alipay-notify held show 0-1234
+    alipay-notify held show 0-1234 --reveal --reason "the buyer asks"
 """
 _REPLAY_HELP = """Retry held notifications: one by its id, or all that match.
 
@@ -128,11 +130,22 @@ def list_held(
 
 
 def show(
-    id_: Id, url: admin.Url = admin.DEFAULT_URL, token: admin.Token = "", output: terminal.Output = "table"
+    id_: Id,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the buyer's data too; it is recorded.")] = False,
+    reason: Annotated[str, typer.Option(help="Why you need the buyer's data, for the audit record.")] = "",
+    url: admin.Url = admin.DEFAULT_URL,
+    token: admin.Token = "",
+    output: terminal.Output = "table",
 ) -> None:
     """Show one; exit with 3 if its signature is not valid."""
+    if reveal and not reason.strip():
+        raise typer.BadParameter("--reveal needs a reason for the audit record", param_hint="--reason")
+    api = AdminClient(url, token=token)
     try:
-        held = AdminClient(url, token=token).get("held", _checked(id_))
+        held = api.get("held", _checked(id_))
+        if reveal:
+            body = {"reason": reason, "by": admin.operator()}
+            held |= api.send("POST", "notifications", _checked(id_), "reveal", body=body)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
@@ -279,5 +292,6 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Signature", "valid, verified now" if signature["authentic"] else signature["detail"])
     terminal.table("Fields", ("name", "value"), held["fields"].items())
     terminal.table("Record headers", ("name", "value"), held["headers"].items())
-    typer.echo("\nSigned bytes:")
+    hidden = ", with personal data hidden (--reveal shows it)" if held.get("masked") else ""
+    typer.echo(f"\nSigned bytes{hidden}:")
     typer.echo(terminal.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))

@@ -114,7 +114,7 @@ async def running(
                 now_ms=now_ms,
                 time_limit=processing.time_limit,
             ),
-            authenticate=authenticator.authenticate,
+            verify=authenticator.verify,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),
             refusals=NoRefusals(),

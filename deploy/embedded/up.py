@@ -142,7 +142,7 @@ async def running(
                 now_ms=clock.epoch_ms,
                 time_limit=worker.time_limit,
             ),
-            authenticate=authenticator.authenticate,
+            verify=authenticator.verify,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),
             refusals=recent,

@@ -15,7 +15,7 @@ async def town() -> tuple[World, list[str]]:
     """A world with something of everything, and the paths of all kinds of pages."""
     world = World()
     await world.deliver(form("A1", "WAIT_BUYER_PAY"))
-    await world.deliver(form("A1"))
+    applied = await world.deliver(form("A1"))
     quarantined = await world.deliver(form("A1", notify_id="n2", total_fee="0.01"))
     parked = await world.deliver(form("B1"), "strict")
     await world.deliver_raw(b"nonsense", "B2", "strict")
@@ -43,6 +43,7 @@ async def town() -> tuple[World, list[str]]:
         f"/held/{quarantined}",
         f"/held/{claim}",
         f"/notifications/{noted}",
+        f"/notifications/{applied}",
         "/find?number=G1",
         "/find?number=nothing",
         "/keys",

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.admin import TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser
+from tests.support.keys import NEW, OLD, used
 from workers.admin import held_amounts
 
 pytestmark = needs_browser
@@ -254,3 +255,48 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
         await page.goto(str(client.make_url("/held")))
         label = "getComputedStyle(document.querySelector('#rows td:last-child'), '::before').content"
         assert await page.evaluate(label) == ('"Next"' if width == 390 else "none")
+
+
+async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_with_a_reason() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world) as client, browsing(excused="401") as page:
+        await page.goto(str(client.make_url("/orders/shop/A1")))
+        await page.click("button[data-verify]")
+        await page.wait_for_selector("output.verdict.good")
+        assert "with key k" in (await page.text_content("output.verdict") or "")
+        world.is_authentic = False
+        await page.click("button[data-verify]")
+        await page.wait_for_selector("output.verdict.bad")
+        await page.click(".timeline a[href^='/notifications/']")
+        await page.wait_for_selector("#fields")
+        assert "somebody" not in await page.content()
+        await page.click("text=Reveal personal data")
+        await page.fill("form.reveal input[name=reason]", "the buyer asks")
+        await page.fill("form.reveal input[name=by]", "kim")
+        await page.fill("form.reveal input[name=token]", "wrong")
+        await page.click("form.reveal button")
+        await page.wait_for_function("document.querySelector('form.reveal output').textContent.includes('token')")
+        assert world.store.audit == []
+        await page.fill("form.reveal input[name=token]", TOKEN)
+        await page.click("form.reveal button")
+        await page.wait_for_function("document.querySelector('pre.raw').textContent.includes('somebody%40example.com')")
+        assert "somebody@example.com" in (await page.text_content("#fields") or "")
+        await page.goto(str(client.make_url("/audit?action=reveal")))
+        assert "the buyer asks" in (await page.text_content("tbody") or "")
+        await page.reload()
+        await page.go_back()
+        assert "somebody" not in await page.content()
+
+
+async def test_keys_page_tells_when_an_old_key_may_go() -> None:
+    world = World()
+    world.keys.rings["shop"] = (OLD, NEW)
+    used(world.key_uses, "old.pem", 30)
+    used(world.key_uses, "new.pem", 1)
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/")))
+        await page.click("nav a[href='/keys']")
+        await page.wait_for_selector("tr[data-key='shop:old.pem'] .good-note")
+        assert await page.locator("tr[data-key='shop:new.pem'] .good-note").count() == 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -20,6 +20,7 @@ from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guar
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_pages import HeldPages
+from workers.admin.inspection import Verify
 from workers.admin.key_rings import Inventory, KeysPart
 from workers.admin.notifications import NotificationsPart
 from workers.admin.now import Now
@@ -27,6 +28,7 @@ from workers.admin.order_export import OrderExportPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.pages import ConsoleFrame
 from workers.admin.probes import ProbesPart, Readiness
+from workers.admin.raw_bytes import RawPart
 from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
@@ -36,7 +38,6 @@ from workers.key_uses import KeyUsesPort
 from workers.long_poll import OrderChanges
 from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
-from workers.record_reader import Authenticate
 from workers.replays import ReplaysPort
 from workers.time_limit import TimeLimit
 
@@ -69,7 +70,7 @@ def application(
     key_uses: KeyUsesPort,
     retry: Retry,
     decisions: HeldDecisions,
-    authenticate: Authenticate,
+    verify: Verify,
     check_return: CheckReturn,
     sign_request: SignRequest,
     refusals: RefusedRequests,
@@ -104,7 +105,7 @@ def application(
         amounts=amounts,
         retry=retry,
         decisions=decisions,
-        authenticate=authenticate,
+        verify=verify,
         changes=changes,
         retries=retries,
         wake=wake,
@@ -132,6 +133,8 @@ def application(
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes, names=names).routes())
+    raw = RawPart(accounts=accounts, orders=orders, held=held, audit=audit, verify=verify, now_ms=now_ms, log=log)
+    app.add_routes(raw.routes())
     activity = Activity(registry, counts_here=counts_here)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(
@@ -140,6 +143,7 @@ def application(
         held=held,
         refusals=refusals,
         notification=notifications.answer,
+        raw=raw,
         changes=changes,
         activity=activity,
         now=Now(held=held, amounts=amounts, readiness=readiness, registry=registry),

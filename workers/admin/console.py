@@ -13,12 +13,13 @@ from msgspec import UNSET
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.orders import Status
-from workers.admin import cursors, held_pages, order_filters, pages, shapes, timeline
+from workers.admin import cursors, held_pages, inspection, order_filters, pages, shapes, timeline
 from workers.admin.activity import HEIGHT, WIDTH, Activity
 from workers.admin.notifications import NotificationAnswer
 from workers.admin.now import Now
 from workers.admin.orders import RefusedRequests
 from workers.admin.pages import ConsoleFrame
+from workers.admin.raw_bytes import RawPart
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPort, HeldQuery, OrderList, OrderPage, OrderQuery, OrdersPort
@@ -38,6 +39,7 @@ class ConsolePart:
         held: HeldPort,
         refusals: RefusedRequests,
         notification: Callable[[str], Awaitable[NotificationAnswer]],
+        raw: RawPart,
         changes: OrderChanges,
         activity: Activity,
         now: Now,
@@ -49,6 +51,7 @@ class ConsolePart:
         self._held = held
         self._refusals = refusals
         self._notification = notification
+        self._raw = raw
         self._changes = changes
         self._activity = activity
         self._now = now
@@ -155,10 +158,15 @@ class ConsolePart:
         return self._pages.page("order.html", seen=seen, order=order, timeline=timeline.groups(order.timeline))
 
     async def notification(self, request: web.Request) -> web.Response:
-        """Show one notification: its kind, its numbers and its disposition."""
-        seen = self._changes.seen
-        shown = await self._notification(request.match_info["id"])
-        return self._pages.page("notification.html", seen=seen, notification=shown)
+        """Show one notification: its kind, its numbers, its disposition, its fields beside its bytes, its signature."""
+        seen, id_ = self._changes.seen, request.match_info["id"]
+        shown = await self._notification(id_)
+        record = await self._raw.record(id_)
+        raw = None if record is None else self._raw.of(id_, record)
+        deciding, others = inspection.parted({} if raw is None else raw.fields)
+        return self._pages.page(
+            "notification.html", seen=seen, notification=shown, raw=raw, deciding=deciding, others=others
+        )
 
 
 def _moment(epoch_ms: int | None) -> datetime | None:

@@ -12,18 +12,17 @@ from typing import Protocol
 from aiohttp import web
 from msgspec import Struct, structs
 
-from schemas import scopes
+from schemas import personal
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import cursors, inspection, merchants, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.held_amounts import HeldAmounts
-from workers.admin.inspection import Signature
+from workers.admin.inspection import Signature, Verify
 from workers.admin.responses import ApiError
 from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPage, HeldPort, HeldQuery
-from workers.record_reader import Authenticate
 from workers.settlement.plan import HeldRow
 from workers.settlement.verdicts import DecisionRefused
 
@@ -74,11 +73,12 @@ class BulkRetry(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
-    """One held notification with its bytes, its fields with the payer masked, and its signature check."""
+    """One held notification with its bytes and fields, both with personal data hidden, and its signature check."""
 
     fields: dict[str, str]
     headers: dict[str, str]
     body_base64: str
+    masked: bool
     signature: Signature
 
 
@@ -93,7 +93,7 @@ class HeldPart:
         amounts: HeldAmounts,
         retry: Retry,
         decisions: HeldDecisions,
-        authenticate: Authenticate,
+        verify: Verify,
         changes: OrderChanges,
         retries: RetryCounter,
         wake: Callable[[], None],
@@ -105,7 +105,7 @@ class HeldPart:
         self._amounts = amounts
         self._retry = retry
         self._decisions = decisions
-        self._authenticate = authenticate
+        self._verify = verify
         self._changes = changes
         self._retries = retries
         self._wake = wake
@@ -142,16 +142,16 @@ class HeldPart:
         return responses.json(self.inspect(await self._page(request.match_info["id"])))
 
     def inspect(self, page: HeldPage) -> HeldInspection:
-        """Return the page with its bytes. They name the payer, so each call leaves a log line."""
-        self._log.info("held_shown", held=page.row.id, account=scopes.account_of(page.row.account))
+        """Return the page with its bytes."""
         record = page.row.record
         summary = self._shape(page)
         return HeldInspection(
             **{name: getattr(summary, name) for name in shapes.HeldAnswer.__struct_fields__},
             fields=inspection.fields(record, self._accounts),
             headers=inspection.headers(record),
-            body_base64=base64.b64encode(record.value).decode("ascii"),
-            signature=inspection.signature(record, self._accounts, self._authenticate),
+            body_base64=base64.b64encode(personal.hidden(record.value)).decode("ascii"),
+            masked=True,
+            signature=inspection.signature(record, self._accounts, self._verify),
         )
 
     async def retry(self, request: web.Request) -> web.Response:

@@ -106,7 +106,7 @@ class HeldPages:
             deciding=deciding,
             others=others,
             siblings=_siblings(page, order),
-            raw=_raw(row.record.value),
+            raw=shown,
             acceptable=row.reason in ACCEPTABLE and row.disposition is Disposition.QUARANTINED,
         )
 
@@ -159,8 +159,3 @@ def _siblings(page: HeldPage, order: OrderPage | None) -> list[shapes.FoundNotif
     deliveries: Sequence[Delivery] = () if order is None else order.deliveries
     others = [each for each in deliveries if each.position != page.row.position]
     return [shapes.found(each) for each in reversed(others[-SIBLINGS_SHOWN:])]
-
-
-def _raw(body: bytes) -> str:
-    """Return the bytes as ASCII, with all others written as escapes."""
-    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in body)

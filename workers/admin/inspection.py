@@ -1,22 +1,19 @@
 """One record in readable form: its fields as text, its headers, and whether its signature is valid now.
 
-It is shown because something is wrong with it, so it never raises for a record's content. The payer's data is masked.
+Something may be wrong with it, so it never raises for a record's content. Personal data is hidden
+unless it is asked for.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from schemas import antom, form, interpret_form, record_format, telemetry
+from schemas import antom, form, interpret_form, personal, record_format
 from schemas.accounts import Account, Family
 from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
-from workers.record_reader import Authenticate
 
-# No log contains these, but an operator needs them to decide: the goods, and the signature that may be wrong.
-SHOWN = frozenset({"subject", "body", "sign", "signature"})
-MASKED = (telemetry.REDACTED - SHOWN) | {"displayCustomerId", "userLoginId", "referenceBuyerId"}
 # The fields by which a person decides, in this order: the payment, its outcome, its amounts, and its merchant.
 DECIDING = (
     "notify_type", "notifyType", "trade_status", "result.resultStatus", "result.resultCode", "out_trade_no",
@@ -31,20 +28,27 @@ FIELDS_MAX = 400
 
 
 class Signature(Struct, frozen=True, kw_only=True):
-    """The signature check with the present keys; `detail` is empty if it is valid."""
+    """The signature check with the present keys; `detail` is empty if it is valid, and `key_id` is the key then."""
 
     authentic: bool
     detail: str
     key_id: str
 
 
-def fields(record: Record, accounts: Mapping[str, Account]) -> dict[str, str]:
+class Verify(Protocol):
+    """Verifies records by the keys of now."""
+
+    def __call__(self, contents: RecordContents, account: Account, /) -> str:
+        """Return the id of the key that verifies the record; raise any exception if none does."""
+
+
+def fields(record: Record, accounts: Mapping[str, Account], *, is_revealed: bool = False) -> dict[str, str]:
     """Return names and values as text, empty if they cannot be parsed; inner names are joined by dots."""
     contents = _decode(record)
     account = None if contents is None else accounts.get(contents.account)
     is_antom = (account is not None and account.family is Family.ANTOM) or record.value[:1] == b"{"
     pairs = _message_pairs(record.value) if is_antom else _form_pairs(record.value, account)
-    return {_shown(name): _masked(name, value) for name, value in pairs[:FIELDS_MAX]}
+    return {_shown(name): _shown(value) if is_revealed else _masked(name, value) for name, value in pairs[:FIELDS_MAX]}
 
 
 def parted(shown: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -58,7 +62,7 @@ def headers(record: Record) -> dict[str, str]:
     return {name: _shown(value.decode("utf-8", "backslashreplace")) for name, value in record.headers}
 
 
-def signature(record: Record, accounts: Mapping[str, Account], authenticate: Authenticate) -> Signature:
+def signature(record: Record, accounts: Mapping[str, Account], verify: Verify) -> Signature:
     """Return whether a present key of its account verifies the record."""
     contents = _decode(record)
     if contents is None:
@@ -67,11 +71,11 @@ def signature(record: Record, accounts: Mapping[str, Account], authenticate: Aut
     if account is None or account.family.value != contents.family:
         return Signature(authentic=False, detail="its account is not configured, or has another family", key_id="")
     try:
-        authenticate(contents, account, anew=True)
+        key_id = verify(contents, account)
     except Exception as error:
         detail = f"验签失败: no key of this account verifies it: {type(error).__name__}: {error}"
         return Signature(authentic=False, detail=detail[:300], key_id="")
-    return Signature(authentic=True, detail="", key_id=contents.key_id)
+    return Signature(authentic=True, detail="", key_id=key_id)
 
 
 def _decode(record: Record) -> RecordContents | None:
@@ -108,9 +112,9 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _masked(name: str, value: str) -> str:
-    if any(part in MASKED for part in name.split(".")):
+    if any(map(personal.is_personal, name.split("."))):
         return mask(value)
-    return _shown(value)
+    return _shown(personal.hidden_text(name, value))
 
 
 def _shown(text: str) -> str:

@@ -3,6 +3,7 @@
 Pages are rendered on the server with every value escaped. They load nothing from elsewhere, and no script but our own.
 """
 
+import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -56,7 +57,7 @@ class ConsoleFrame:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= page_times.FILTERS | {"path": path, "order_path": order_path}
+        self._templates.filters |= page_times.FILTERS | {"path": path, "order_path": order_path, "readable": readable}
         self._templates.globals |= {
             "navigation": NAVIGATION,
             "reasons": reason_texts.REASONS,
@@ -111,6 +112,12 @@ class Given(dict[str, str]):
 def given(request: web.Request) -> Given:
     """Return the parameters of a request's query, without empty ones."""
     return Given({name: text for name, text in request.query.items() if text.strip()})
+
+
+def readable(body_base64: str) -> str:
+    """Return bytes as ASCII, with all others written as escapes."""
+    body = base64.b64decode(body_base64)
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in body)
 
 
 def path(text: str) -> str:

@@ -187,7 +187,53 @@ async function copy(button) {
   }
 }
 
+// Verifies one notification by the keys of now; the outcome stands below the button.
+async function verify(button) {
+  const shown = button.closest("div").querySelector("output");
+  try {
+    const answer = await fetch(`/api/notifications/${encodeURIComponent(button.dataset.verify)}/raw`);
+    const result = await answer.json();
+    const told = answer.ok ? result.signature : { authentic: false, detail: result.detail };
+    shown.textContent = told.authentic ? `The signature is valid, verified now with key ${told.key_id}.` : `The signature is not valid: ${told.detail}`;
+    shown.className = `verdict ${told.authentic ? "good" : "bad"}`;
+  } catch {
+    shown.textContent = "The server does not answer.";
+  }
+}
+
+// Shows the bytes and fields with personal data, until the page is loaded anew.
+function reveal(form) {
+  const field = (name) => form.elements.namedItem(name);
+  field("token").value = sessionStorage.getItem("token") || "";
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    const output = form.querySelector("output");
+    sessionStorage.setItem("token", field("token").value);
+    output.textContent = "…";
+    try {
+      const body = JSON.stringify({ reason: field("reason").value, by: field("by").value });
+      const answer = await fetch(`/api/notifications/${encodeURIComponent(form.dataset.reveal)}/reveal`, { method: "POST", cache: "no-store", headers: headersOf(field("token").value), body });
+      const result = await answer.json();
+      if (!answer.ok) return void (output.textContent = result.detail);
+      const text = [...atob(result.body_base64)].map((each) => (each >= " " && each <= "~" ? each : `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`)).join("");
+      const raw = document.querySelector("pre.raw");
+      raw.textContent = text;
+      raw.closest("details").open = true;
+      document.getElementById("size").textContent = text.length.toLocaleString("en");
+      for (const row of document.querySelectorAll("#fields tr")) {
+        const value = result.fields[row.cells[0].textContent];
+        if (value !== undefined) row.cells[1].textContent = value;
+      }
+      output.textContent = "Revealed, and recorded.";
+    } catch {
+      output.textContent = "The server does not answer, so it is unknown whether this was recorded.";
+    }
+  });
+}
+
 document.addEventListener("click", (click) => {
+  const verified = click.target.closest("button[data-verify]");
+  if (verified) verify(verified);
   const copied = click.target.closest("button[data-copy]");
   if (copied) copy(copied);
   const button = click.target.closest("button[data-replay]");
@@ -197,6 +243,7 @@ document.addEventListener("change", (change) => {
   if (change.target.id === "all") for (const box of document.querySelectorAll("input[name=id]")) box.checked = change.target.checked;
 });
 for (const form of document.querySelectorAll("form.decide[data-held]")) decide(form);
+for (const form of document.querySelectorAll("form[data-reveal]")) reveal(form);
 for (const form of document.querySelectorAll("form#many")) decideMany(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 setInterval(() => { if (!document.hidden) tick(); }, 5000);

@@ -31,9 +31,12 @@ def test_list_has_the_amount_and_how_long_it_is_held(server: Server, ids: list[s
     assert (first["amount_minor"], first["currency"], first["amount_of"]) == (1280, "USD", "paid")
 
 
-def test_show_masks_fields_and_keeps_signed_bytes(server: Server, ids: list[str]) -> None:
+def test_show_hides_personal_data_until_it_is_revealed_with_a_reason(server: Server, ids: list[str]) -> None:
     shown = against(server, "held", "show", ids[0])
-    assert (shown.exit_code, "som***" in shown.stdout, "somebody%40example.com" in shown.stdout) == (0, True, True)
+    assert (shown.exit_code, "som***" in shown.stdout, "somebody%40example.com" in shown.stdout) == (0, True, False)
+    assert against(server, "held", "show", ids[0], "--reveal").exit_code == 2
+    revealed = against(server, "held", "show", ids[0], "--reveal", "--reason", "the buyer asks")
+    assert (revealed.exit_code, "somebody%40example.com" in revealed.stdout) == (0, True)
 
 
 def test_show_exits_with_3_if_the_signature_is_not_valid(server: Server) -> None:

@@ -40,14 +40,27 @@ def test_receipt_mac_does_not_make_a_signature_valid() -> None:
     record = log_records.record("N1")
     received = Record(record.key, record.value, (*record.headers, (Header.RECEIPT.value, b"ours")))
     assert record_format.decode(received).receipt == b"ours"
-    asked: list[bool] = []
 
-    def authenticate(sealed: RecordContents, account: Account, *, anew: bool = False) -> bool:
-        asked.append(anew)
-        return False
+    def verify(contents: RecordContents, account: Account) -> str:
+        return "key of now"
 
-    assert inspection.signature(received, {SHOP.name: SHOP}, authenticate).authentic
-    assert asked == [True]
+    shown = inspection.signature(received, {SHOP.name: SHOP}, verify)
+    assert (shown.authentic, shown.key_id) == (True, "key of now")
+
+
+def test_personal_data_is_hidden_also_within_json_and_details_unless_revealed() -> None:
+    fields = {
+        "buyer_logon_id": "159****5620",
+        "biz_content": '{"buyer_user_id":"2088102","amount":"1.00"}',
+        "success_details": "315006^xin@163.com^Xin^20.00^S^null^200810248427067^20090910145823|",
+    }
+    record = log_records.sealed(urlencode(fields).encode(), "N1")
+    assert inspection.fields(record, ACCOUNTS) == {
+        "buyer_logon_id": "159***",
+        "biz_content": '{"buyer_user_id":"***","amount":"1.00"}',
+        "success_details": "315006^***^***^20.00^S^null^200810248427067^20090910145823|",
+    }
+    assert inspection.fields(record, ACCOUNTS, is_revealed=True) == fields
 
 
 def test_lone_surrogates_and_nul_of_a_message_are_shown_escaped() -> None:
