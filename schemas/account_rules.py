@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from schemas import antom
 from schemas.accounts import CHARSETS, SIGN_TYPES, Account, CaptureMode, Family, SignType
 from schemas.currencies import EXPONENTS
+from schemas.retry_profiles import PROFILES
 
 
 def contradictions(account: Account) -> list[str]:
@@ -20,6 +21,8 @@ def contradictions(account: Account) -> list[str]:
     ]
     if account.charset not in CHARSETS:
         faults.append(f"charset must be one of {', '.join(CHARSETS)}")
+    if account.retry_profile not in (None, *PROFILES):
+        faults.append(f"retry_profile must be one of {', '.join(PROFILES)}")
     return (
         faults + _key_faults(account) + _retiring_faults(account) + _identity_faults(account) + _request_faults(account)
     )

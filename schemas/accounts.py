@@ -100,6 +100,7 @@ class Account(Struct, frozen=True, kw_only=True):
     charset: str = "utf-8"
     orders: Orders = Orders.ANY
     capture: CaptureMode = CaptureMode.AUTOMATIC
+    retry_profile: str | None = None  # of Alipay (`schemas.retry_profiles`); that of the family if none
     merchant_key_file: str | None = None  # the merchant's private key, which signs Requests
     merchant_certificate_file: str | None = None
     notify_url: str | None = None  # of Requests that name none

@@ -15,8 +15,8 @@ from deploy.cli import admin as admin_api
 from deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from deploy.sandbox.delivery import Profile
     from deploy.sandbox.server import SandboxServer
+    from schemas.retry_profiles import Profile
 
 DIRECTORY_ENVIRONMENT = "ALIPAY_NOTIFY_SANDBOX_DIR"
 DEFAULT_DIRECTORY = Path(".sandbox")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from deploy.sandbox.delivery import Attempt, Profile
+    from deploy.sandbox.delivery import Attempt
     from deploy.sandbox.planning import Course
     from deploy.sandbox.scenario import Scenario
     from deploy.sandbox.world import World
+    from schemas.retry_profiles import Profile
 
 _END_WITHIN_S = 15.0
 

@@ -4,9 +4,9 @@ A correct answer is status 200 with the seven bytes `success`; for Antom, status
 redirect is not followed and an extra byte is wrong, because Alipay treats them so. If no answer arrives in time, the
 outcome is `silent`, not `refused`: it is unknown whether the notification arrived, so a judge must allow both effects.
 
-Alipay's own pages disagree on the schedule, so there are several profiles. Gaps run from one delivery to the next in
-Alipay's time; a time scale shortens the real waits only. The times inside a notification stay Alipay's: a retry after
-four minutes has a `notify_time` four minutes later, even if it follows after a second.
+The schedules are those of `schemas.retry_profiles`. Their gaps are in Alipay's time; a time scale shortens the real
+waits only. The times inside a notification stay Alipay's: a retry after four minutes has a `notify_time` four minutes
+later, even if it follows after a second.
 """
 
 from __future__ import annotations
@@ -25,59 +25,14 @@ import msgspec
 
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import SignedDelivery, UnsignedNotification
-
-_MINUTE, _HOUR = 60, 3600
-_LONG_TAIL = (1 * _HOUR, 2 * _HOUR, 6 * _HOUR, 15 * _HOUR)
-
-
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """One retry schedule."""
-
-    name: str
-    gaps_s: tuple[float, ...]
-
-    @property
-    def deliveries(self) -> int:
-        """Return how often a notification is sent at most."""
-        return 1 + len(self.gaps_s)
-
-    def gap_after(self, number: int) -> float | None:
-        """Return the seconds from delivery `number`, counted from 1, to the next; `None` after the last."""
-        return self.gaps_s[number - 1] if number <= len(self.gaps_s) else None
-
-    def offset_s(self, number: int) -> float:
-        """Return the seconds from the first delivery to delivery `number`, counted from 1.
-
-        Deliveries beyond the schedule, as in a scenario with duplicates, follow every four minutes, so that no two
-        have the same `notify_time`.
-        """
-        beyond = max(0, number - self.deliveries)
-        return sum(self.gaps_s[: number - 1]) + beyond * 4 * _MINUTE
-
-
-def _minutes(*gaps: int) -> tuple[float, ...]:
-    return tuple(gap * _MINUTE for gap in gaps)
-
-
-_CN_4M = (*_minutes(4, 10, 10), *_LONG_TAIL)
+from schemas import retry_profiles
+from schemas.retry_profiles import Profile
 
 PROFILES: Mapping[str, Profile] = {
-    one.name: one
-    for one in (
-        Profile(name="cn-4m", gaps_s=_CN_4M),
-        Profile(name="global-2m", gaps_s=(*_minutes(2, 10, 10), *_LONG_TAIL)),
-        Profile(name="odoo", gaps_s=(*_minutes(2, 10, 15), *_LONG_TAIL)),
-        Profile(name="alt-5s", gaps_s=(5, *_minutes(2, 10, 15), *_LONG_TAIL)),
-        # The first resend follows at once. Read as gaps, the list in the document gives nine deliveries.
-        Profile(name="antom", gaps_s=(0, *_minutes(2, 10, 10), *_LONG_TAIL)),
-        Profile(name="antom-sandbox", gaps_s=()),
-        # From some product pages: three deliveries at once, then the Chinese schedule.
-        Profile(name="cn-immediate3", gaps_s=(0, 0, *_CN_4M)),
-        # Not Alipay's: one delivery, for programs that check the answer themselves.
-        Profile(name="once", gaps_s=()),
-    )
+    **retry_profiles.PROFILES,
+    # Not Alipay's: one delivery, for programs that check the answer themselves.
+    "once": Profile(name="once", gaps_s=()),
 }
-
 
 Outcome = Literal["ok", "refused", "silent"]
 Expected = Literal["success", "refused"]

@@ -25,11 +25,12 @@ from aiohttp.typedefs import Handler
 from deploy.sandbox import pages, planning, playing, scenario, scenario_files, serials
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.cashier import Cashier
-from deploy.sandbox.delivery import PROFILES, Attempt, Profile, Sender
+from deploy.sandbox.delivery import PROFILES, Attempt, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
 from deploy.sandbox.shop import RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
+from schemas.retry_profiles import Profile
 
 _RECENT_MAX = 60
 _BODY_BYTES_MAX = 64 * 1024

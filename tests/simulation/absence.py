@@ -21,7 +21,7 @@ import aiohttp
 
 from deploy import accounts_reload
 from deploy.sandbox import field_sets, serials
-from deploy.sandbox.delivery import Attempt, DeliveryJob, Profile, Sender
+from deploy.sandbox.delivery import Attempt, DeliveryJob, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import MessageKind, Trade, TradeEvent
 from deploy.sandbox.world import World
@@ -34,6 +34,7 @@ from ingest.quota import Quota
 from ingest.receive import Reception
 from schemas.dispositions import Disposition
 from schemas.orders import Status
+from schemas.retry_profiles import Profile
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.ports import Log, SimulatedProducer
 from tests.simulation.weather import Process, Weather

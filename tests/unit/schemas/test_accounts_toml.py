@@ -95,13 +95,14 @@ sign_type = "MD5"
 md5_key_file = "f"
 currency = "XXX"
 charset = "utf-7"
+retry_profile = "twice"
 [accounts.three]
 family = "antom"
 keys = { v1 = "f" }
 surprise = true
 notify_verify = "yes"
 """)
-    assert len(found) == 9
+    assert len(found) == 10
     for part in (
         "unknown table [other]",
         "account Shop: a name must be lower-case",
@@ -110,6 +111,7 @@ notify_verify = "yes"
         "account two: family openapi needs app_id",
         "account two: currency XXX",
         "account two: charset must be one of",
+        "account two: retry_profile must be one of cn-4m",
         "account three: unknown setting surprise",
         "account three: notify_verify must be true or false",
     ):

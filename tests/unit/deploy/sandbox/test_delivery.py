@@ -18,38 +18,14 @@ from deploy.sandbox import delivery, planning, playing, scenario_files
 from deploy.sandbox.delivery import PROFILES, Attempt, DeliveryHistory, DeliveryJob, Sender
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.world import World
+from schemas import retry_profiles
 from tests.unit.deploy.sandbox.receiver import Answer, Receiver, always, receiving
 
-H, M = 3600, 60
 
-
-@pytest.mark.parametrize(
-    ("name", "deliveries", "last_s"),
-    [
-        ("cn-4m", 8, 24 * H + 24 * M),
-        ("global-2m", 8, 24 * H + 22 * M),
-        ("odoo", 8, 24 * H + 27 * M),
-        ("alt-5s", 9, 24 * H + 27 * M + 5),
-        ("antom", 9, 24 * H + 22 * M),
-        ("antom-sandbox", 1, 0),
-        ("cn-immediate3", 10, 24 * H + 24 * M),
-    ],
-)
-def test_profile_has_its_number_of_deliveries_and_duration(name: str, deliveries: int, last_s: float) -> None:
-    profile = PROFILES[name]
-    assert profile.deliveries == deliveries
-    assert profile.offset_s(deliveries) == last_s
-    assert profile.gap_after(deliveries) is None
-
-
-def test_deliveries_beyond_the_schedule_have_different_times() -> None:
+def test_one_delivery_alone_can_be_sent_as_by_no_profile_of_alipay() -> None:
     offsets = [PROFILES["once"].offset_s(number) for number in range(1, 5)]
-    assert offsets == [0, 240, 480, 720]
-
-
-def test_chinese_schedule_has_the_measured_offsets() -> None:
-    minutes = [PROFILES["cn-4m"].offset_s(number) / M for number in range(1, 9)]
-    assert minutes == [0, 4, 14, 24, 84, 204, 564, 1464]
+    assert (offsets, PROFILES["once"].deliveries) == ([0, 240, 480, 720], 1)
+    assert "once" not in retry_profiles.PROFILES
 
 
 NOW = datetime(2026, 3, 18, 6, 30, tzinfo=UTC)
