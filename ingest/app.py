@@ -20,6 +20,7 @@ from ingest.quota import Quota
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Reporting
+from ingest.resends import Resends
 from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
 from schemas.telemetry import Field
@@ -63,11 +64,14 @@ async def serving(
     accounts.watch(follow)  # before the reception, which then counts no account that has no counters
     quota = Quota(count_max=settings.in_flight_max, bytes_max=settings.in_flight_bytes_max, exceeded=Throttled)
     metrics.watch_active(lambda: quota.count)
+    resends = Resends()
+    metrics.watch_give_up(lambda: resends.give_up_ms(clock.epoch_ms()))
     reporting = Reporting(
         metrics=metrics,
         logger=logger,
         recent=recent,
         clock=clock,
+        resends=resends,
         accepted_sample=settings.log_sample,
         refusals_per_s=settings.log_refusals_per_s,
     )

@@ -5,7 +5,8 @@ closed sets. The sender chooses path and method, so an unknown account counts as
 `_OTHER`. What each notification counts is in families of our own (`schemas.series`), which take no lock for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -39,6 +40,8 @@ class ReceiverMetrics:
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
         self._key_expiry = _by_account(telemetry.KEY_EXPIRY, registry)
         self._retiring_until = _by_account(telemetry.RETIRING_KEY_UNTIL, registry)
+        self._give_up = _GiveUp()
+        registry.register(self._give_up)
         self._append_ok = self._append.of("ok")
         self._append_failed = self._append.of("error")
         self._outcomes: dict[tuple[str, Outcome], Series] = {}
@@ -135,6 +138,31 @@ class ReceiverMetrics:
     def watch_active(self, active: Callable[[], int]) -> None:
         """Read the number of requests in flight from `active` at each scrape, instead of counting at each request."""
         self._active.labels("POST").set_function(active)
+
+    def watch_give_up(self, earliest_ms: Callable[[], Mapping[str, int]]) -> None:
+        """Read at each scrape when Alipay gives up on a refused notification first, by account."""
+        self._give_up.earliest_ms = earliest_ms
+
+
+class _GiveUp:
+    """To a registry, a collector of one gauge, which has a series only for accounts with such a notification."""
+
+    def __init__(self) -> None:
+        self.earliest_ms: Callable[[], Mapping[str, int]] = dict
+        self._family = SeriesFamily(telemetry.REFUSED_GIVES_UP)
+
+    def describe(self) -> Any:
+        return [self._family]
+
+    def collect(self) -> Any:
+        """Return the gauge as of now."""
+        earliest_ms = self.earliest_ms()
+        for sample in self._family.samples:
+            if sample.labels["account"] not in earliest_ms:
+                self._family.remove(sample.labels["account"])
+        for account, at_ms in earliest_ms.items():
+            self._family.of(account).set(at_ms / 1000)
+        return [self._family]
 
 
 def _by_account(family: MetricFamily, registry: CollectorRegistry) -> SeriesFamily:

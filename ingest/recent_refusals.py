@@ -19,14 +19,19 @@ KEPT_MAX = 1000
 NUMBER_CHARACTERS_MAX = 64  # Alipay's limit for order numbers
 
 _CLAIMED = re.compile(rb"(?:^|&)out_trade_no=([^&]{1,192})(?:&|$)")
+_CLAIMED_ID = re.compile(rb"(?:^|&)notify_id=([^&]{1,384})(?:&|$)")
 
 
 class RefusedRequest(Struct, frozen=True, kw_only=True):
-    """One refused request. `scope` and `order` are claimed by the sender; `order` is empty if it could not be read."""
+    """One refused request. `scope`, `order` and `notification_id` are claimed by the sender.
+
+    `order` and `notification_id` are empty if they could not be read. Antom's messages have no id but their number.
+    """
 
     account: str
     scope: str = ""
     order: str
+    notification_id: str = ""
     outcome: Outcome
     reason: Refusal
     received_at_ms: int
@@ -51,6 +56,14 @@ class RecentRefusals:
 
     def all(self) -> list[RefusedRequest]:
         return list(self._requests)
+
+
+def claimed_id(account: Account, body: bytes) -> bytes:
+    """Return what names the notification in an unauthentic body, or nothing. Never raises."""
+    if account.family is Family.ANTOM:
+        return antom.route(body).encode("utf-8", "replace")
+    match = _CLAIMED_ID.search(body)
+    return b"" if match is None else unquote_to_bytes(match[1].replace(b"+", b" "))
 
 
 def claimed_order(account: Account, body: bytes) -> str:

@@ -12,6 +12,7 @@ from ingest.errors import Refused
 from ingest.log_port import Logger, RateLimit
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals, RefusedRequest
+from ingest.resends import ID_BYTES_MAX, Resends
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Outcome, Refusal
@@ -38,6 +39,7 @@ class Reporting:
         logger: Logger,
         recent: RecentRefusals,
         clock: Clock,
+        resends: Resends | None = None,
         accepted_sample: int = 1,
         refusals_per_s: float = 20.0,
     ) -> None:
@@ -45,6 +47,7 @@ class Reporting:
         self._logger = logger
         self._recent = recent
         self._clock = clock
+        self._resends = resends or Resends()
         self._accepted_sample = accepted_sample
         self._accepted = 0
         self._refusals = RateLimit(per_s=refusals_per_s)
@@ -60,6 +63,7 @@ class Reporting:
         self._metrics.verified(account, authentic.key_id)
         if is_stale:
             self._metrics.stale_request_time(account)
+        self._resends.accepted(account, authentic.notify_id or authentic.number)
         self._accepted += 1
         if self._accepted % self._accepted_sample and not is_gone:
             return
@@ -87,7 +91,7 @@ class Reporting:
             # A request beyond the quota names no order, and in a flood would displace those that do.
             if refusal.reason is not Refusal.THROTTLED:
                 order = recent_refusals.claimed_order(finished.account, finished.body) if finished.body else ""
-                self._remember(refusal, name, order, scopes.claimed(finished.account, finished.body or b""))
+                self._remember(refusal, finished.account, order, finished.body or b"")
         skipped = self._refusals.take(now_s)
         if skipped is None:
             return
@@ -128,15 +132,19 @@ class Reporting:
         if skipped is not None:
             self._logger.error("unexpected exception", **{Field.ERROR: error, Field.COUNT: skipped + 1})
 
-    def _remember(self, refusal: Refused, account: str, order: str, scope: str) -> None:
+    def _remember(self, refusal: Refused, account: Account, order: str, body: bytes) -> None:
+        at_ms = self._clock.epoch_ms()
+        id_ = recent_refusals.claimed_id(account, body)
+        self._resends.refused(account, id_, at_ms)
         self._recent.add(
             RefusedRequest(
-                account=account,
-                scope=scope,
+                account=account.name,
+                scope=scopes.claimed(account, body),
                 order=order,
+                notification_id=_text(id_[:ID_BYTES_MAX]),
                 outcome=refusal.outcome,
                 reason=refusal.reason,
-                received_at_ms=self._clock.epoch_ms(),
+                received_at_ms=at_ms,
             )
         )
 

@@ -65,7 +65,7 @@ DEFAULTS: Mapping[Family, str] = {Family.MAPI: "cn-4m", Family.OPENAPI: "cn-4m",
 
 
 class Tries(Struct, frozen=True, kw_only=True):
-    """What the profile says of a notification that is not accepted yet. `seen` are the deliveries that came here.
+    """The deliveries of a notification that is not accepted: `seen` is the number of those that came here.
 
     `next_ms` is `None` if the last one was the last of all, and `gives_up_ms` is the moment of that.
     """
@@ -88,7 +88,7 @@ def late_ms(since_ms: float) -> int:
 
 
 def expected(profile: Profile, received_ms: Iterable[int]) -> Tries | None:
-    """Return what is expected after the requests of one notification, by the moments at which they came.
+    """Return the deliveries expected after the requests of one notification, by the moments at which these came.
 
     Of one request alone it is assumed that it was the first delivery. Returns `None` if there is none, or if the
     moments do not fit the profile: then they were not sent by it.

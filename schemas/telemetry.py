@@ -66,6 +66,12 @@ STALE_REQUEST_TIME = MetricFamily(
     help="Authentic Antom messages whose request-time is more than 25 hours off; they are accepted.",
     labels=("account",),
 )
+REFUSED_GIVES_UP = MetricFamily(
+    name="alipay_notify_refused_gives_up_timestamp_seconds",
+    kind="gauge",
+    help="Time at which Alipay first gives up on a notification that it sends again because it was refused.",
+    labels=("account",),
+)
 APPEND_DURATION = MetricFamily(
     name="alipay_notify_append_duration_seconds",
     kind="histogram",

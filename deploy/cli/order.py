@@ -179,7 +179,7 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "registered":
         return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
     if entry["kind"] == "refused":
-        return terminal.moment(entry["at"]), "request refused", "refused", entry["reason"], "", ""
+        return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", entry["notification_id"]
     if entry["kind"] == "decision":
         done = {"accept": "accepted", "discard": "discarded"}.get(entry["action"], entry["action"])
         why = f"{entry['by']}: {entry['why']}"
@@ -193,6 +193,16 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     what = (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])
     return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]
+
+
+def _refused(entry: dict[str, Any]) -> str:
+    """Return why a request was refused, and what follows if it is Alipay's."""
+    if entry["is_accepted"]:
+        return f"{entry['reason']}; accepted later"
+    if entry["next_at"] is None:
+        return str(entry["reason"])
+    last = terminal.moment(entry["gives_up_at"])
+    return f"{entry['reason']}; Alipay sends it again at {terminal.moment(entry['next_at'])}, at last at {last}"
 
 
 def _steps(entry: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -6,7 +6,7 @@ and no value, because a value changes from one evaluation to the next.
 """
 
 from deploy.monitoring import held_alerts, objectives
-from deploy.monitoring.durations import DAY_S
+from deploy.monitoring.durations import DAY_S, HOUR_S
 from deploy.monitoring.rules import Alert, Group
 from workers.dead_letters import IN_A_ROW_MAX
 
@@ -82,6 +82,16 @@ and on ()
 """,
         summary="Notifications arrive more than four minutes after their event.",
         description="Alipay's second try comes after four minutes: its first one was not answered with success.",
+        board="business",
+    ),
+    Alert(
+        name="RefusedUntilTheLastTry",
+        severity="critical",
+        # The gap before Alipay's last try is the longest of each profile.
+        expr=f"min by (account) (alipay_notify_refused_gives_up_timestamp_seconds) - time() <= {15 * HOUR_S}",
+        keep="0s",
+        summary="A notification of {{ $labels.account }} is refused at each try: Alipay's last one is next, or past.",
+        description="If it is Alipay's, its payment is not noticed here unless the last try is accepted.",
         board="business",
     ),
     Alert(

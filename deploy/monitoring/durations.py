@@ -8,8 +8,8 @@ import re
 
 from msgspec import Struct
 
-DAY_S = 86_400
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": DAY_S, "w": 604_800}
+HOUR_S, DAY_S = 3600, 86_400
+SECONDS = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 604_800}
 _DURATION = re.compile(r"(\d+)([smhdw])")
 # A window ends with a bracket or, in a subquery, with a colon; the number after a comparison is no duration.
 _WINDOW = re.compile(r"\[(\d+[smhdw])(?=[\]:])")

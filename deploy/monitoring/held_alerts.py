@@ -69,7 +69,7 @@ sum by (reason) (
         for_="5m",
         expr=(f"time() - min by (disposition) (alipay_notify_held_oldest_timestamp_seconds > 0) > {DAY_S}"),
         summary="A {{ $labels.disposition }} notification has waited for more than a day.",
-        description="After 25 hours Alipay sends it no more.",
+        description="Alipay has its acknowledgement and does not send it again.",
         board="reliability",
     ),
     Alert(

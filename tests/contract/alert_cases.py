@@ -186,6 +186,15 @@ RECEIVING = {
         cleared_at="90m",
         guarded=delays("0+0x60", "0+0.1x60") | received("0+0.1x60"),
     ),
+    "RefusedUntilTheLastTry": Tried(
+        fires=gauge("refused_gives_up_timestamp_seconds", "_x60 87840+0x300", account="shop"),
+        at="570m",
+        labels={"account": "shop"},
+        silent=gauge("refused_gives_up_timestamp_seconds", "87840+0x110 95000+0x300", account="shop"),
+        clears=gauge("refused_gives_up_timestamp_seconds", "87840+0x120 _x300", account="shop"),
+        cleared_at="620m",
+        step="5m",
+    ),
     "PublicKeyExpiringSoon": Tried(
         fires=gauge("public_key_expiry_timestamp_seconds", "1000000+0x300", account="shop", key_id="k"),
         at="90m",

@@ -82,6 +82,7 @@ class Refused:
     order: str
     reason: str
     received_at_ms: int = NOW_MS
+    notification_id: str = ""
 
 
 class Refusals:

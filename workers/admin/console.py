@@ -154,7 +154,7 @@ class ConsolePart:
                 "found.html", status=404, seen=seen, number=number, matches=[], notifications=notifications
             )
         known = page or OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
-        order = shapes.order(known, refused)
+        order = shapes.order(known, refused, self._accounts.get(scopes.account_of(scope)))
         return self._pages.page("order.html", seen=seen, order=order, timeline=timeline.groups(order.timeline))
 
     async def notification(self, request: web.Request) -> web.Response:

@@ -106,6 +106,7 @@ class HeldPages:
             deciding=deciding,
             others=others,
             siblings=_siblings(page, order),
+            deliveries=_deliveries(page, order),
             raw=shown,
             acceptable=row.reason in ACCEPTABLE and row.disposition is Disposition.QUARANTINED,
         )
@@ -159,3 +160,9 @@ def _siblings(page: HeldPage, order: OrderPage | None) -> list[shapes.FoundNotif
     deliveries: Sequence[Delivery] = () if order is None else order.deliveries
     others = [each for each in deliveries if each.position != page.row.position]
     return [shapes.found(each) for each in reversed(others[-SIBLINGS_SHOWN:])]
+
+
+def _deliveries(page: HeldPage, order: OrderPage | None) -> int:
+    """Return how often the notification came, as far as its order's page shows it."""
+    id_ = page.row.notification_id
+    return sum(each.notification_id == id_ for each in order.deliveries) if order is not None and id_ else 1

@@ -123,7 +123,8 @@ class OrdersPart:
             found = await self._orders.notifications(number)
             hint = "; notifications name it, or may name it: see /api/find or `alipay-notify find`" if found else ""
             raise ApiError(404, "unknown_order", f"account {scope} has no order {number}{hint}")
-        return responses.json(shapes.order(page, self._refusals.of_order(scope, number)))
+        account = self._accounts.get(scopes.account_of(scope))
+        return responses.json(shapes.order(page, self._refusals.of_order(scope, number), account))
 
     async def movements(self, request: web.Request) -> web.Response:
         """Return a page of the order's refunds and captures, each report of an amount once."""

@@ -9,11 +9,13 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from schemas import money, scopes, times
+from schemas import money, record_format, retry_profiles, scopes, times
+from schemas.accounts import Account
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.event_names import DATASCHEMA, EventNames
 from schemas.money import Money
 from schemas.orders import Capture, ClosedBecause, Movement, Order, Status, View
+from schemas.record_format import BadRecord, NewerRecord, Record
 from workers.admin import timeline
 from workers.admin.reported import AmountOf, ReportedAmount
 from workers.admin.timeline import Entry, RefusedRequest
@@ -112,7 +114,8 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     """One held notification, without its bytes.
 
     `amount` is the sum that it reports, and `amount_of` tells whether it is paid, reserved, refunded or unpaid. Both
-    are null if it cannot be read or names none. `gives_up_at` is when a parked one is quarantined at the earliest.
+    are null if it cannot be read or names none. It was acknowledged at `received_at` (null if its record does not say
+    it), so Alipay does not send it again. `gives_up_at` is when a parked one is quarantined at the earliest.
     """
 
     id: str
@@ -127,6 +130,7 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     amount: str | None
     currency: str | None
     amount_of: AmountOf | None
+    received_at: datetime | None
     first_at: datetime
     attempts: int
     due_at: datetime | None
@@ -164,9 +168,10 @@ class EventAnswer(Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
-def order(page: OrderPage, refusals: Iterable[RefusedRequest] = ()) -> OrderAnswer:
-    """Return the order with its timeline."""
-    return _order(page.account, page.number, page.order, page.view, timeline.of(page, refusals))
+def order(page: OrderPage, refusals: Iterable[RefusedRequest] = (), account: Account | None = None) -> OrderAnswer:
+    """Return the order with its timeline. `account` is that of the order, if it is configured."""
+    profile = None if account is None else retry_profiles.of(account)
+    return _order(page.account, page.number, page.order, page.view, timeline.of(page, refusals, profile))
 
 
 def summary(page: OrderPage) -> OrderAnswer:
@@ -198,6 +203,7 @@ def held(page: HeldPage, reported: ReportedAmount | None) -> HeldAnswer:
         amount=None if reported is None else money.text(reported.minor, reported.currency),
         currency=None if reported is None else reported.currency,
         amount_of=None if reported is None else reported.of,
+        received_at=_moment(_received_at_ms(row.record)),
         first_at=times.from_epoch_ms(row.first_at_ms),
         attempts=row.attempts,
         due_at=_moment(row.due_at_ms),
@@ -307,6 +313,13 @@ def found(delivery: Delivery) -> FoundNotification:
         reason=delivery.reason,
         received_at=times.from_epoch_ms(delivery.received_at_ms),
     )
+
+
+def _received_at_ms(record: Record) -> int | None:
+    try:
+        return record_format.decode(record).received_at_ms or None
+    except (BadRecord, NewerRecord):
+        return None
 
 
 def _moment(epoch_ms: int | None) -> datetime | None:

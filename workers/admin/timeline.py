@@ -1,14 +1,17 @@
 """The timeline of an order, as the API and the console show it: notifications, events, decisions, claims. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from schemas import times, topics
+from schemas import retry_profiles, times, topics
 from schemas.dispositions import Disposition, Reason
+from schemas.retry_profiles import Profile
+from workers.admin import deliveries
+from workers.admin.deliveries import Came
 from workers.queries import Emitted, Hold, OperatorAct, OperatorDecision, OrderClaim, OrderPage
 from workers.settlement.plan import Delivery
 
@@ -16,6 +19,8 @@ from workers.settlement.plan import Delivery
 class RefusedRequest(Protocol):
     """A refused request that claimed to be about an order; its claims are not verified."""
 
+    @property
+    def notification_id(self) -> str: ...
     @property
     def reason(self) -> str: ...
     @property
@@ -55,7 +60,11 @@ Step = HeldStep | ReplayStep | SettledStep
 
 
 class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
-    """One authentic notification, and its disposition. `steps` is its way if it is held, or was: oldest first."""
+    """One authentic notification, and its disposition. `steps` is its way if it is held, or was: oldest first.
+
+    It was acknowledged, so Alipay does not send it again. `delivery` is its number, from 1, among those with its id, of
+    which the first came at `first_received_at`.
+    """
 
     notification_id: str
     type: str
@@ -65,6 +74,8 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     reason: Reason
     detail: str
     version: int | None
+    delivery: int
+    first_received_at: datetime
     received_at: datetime
     decided_at: datetime
     position: str
@@ -90,9 +101,21 @@ class RegisteredEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
-    """One refused request. They are kept in memory only, so older ones are missing."""
+    """One refused request. They are kept in memory only, so older ones are missing.
+
+    `delivery` is its number, from 1, among the requests with its notification id, which its sender claims; the first of
+    them came at `first_at`. `next_at` and `gives_up_at` are Alipay's next and its last delivery, by the account's retry
+    profile. They are null if a newer one came, if it was accepted meanwhile, if Alipay has given up, or if the requests
+    do not fit the profile.
+    """
 
     reason: str
+    notification_id: str
+    delivery: int
+    first_at: datetime
+    is_accepted: bool
+    next_at: datetime | None
+    gives_up_at: datetime | None
     at: datetime
 
 
@@ -137,18 +160,21 @@ class _Occurred(Struct):
 _occurred = msgspec.json.Decoder(_Occurred).decode
 
 
-def of(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
+def of(page: OrderPage, refusals: Iterable[RefusedRequest], profile: Profile | None = None) -> list[Entry]:
     """Return all entries, oldest first; an event follows right after the entry that caused it.
+
+    `profile` is the account's retry profile, or `None` if the account is not known.
 
     A notification stands where it was decided, so that versions rise. `groups` has them where they arrived.
     """
     entries: list[tuple[tuple[int, int, int, int], Entry]] = []
     places: dict[int | None, tuple[int, int, int]] = {}
     steps = _steps(page)
-    for index, delivery in enumerate(page.deliveries):
+    counted = deliveries.numbered((each.notification_id, each.received_at_ms) for each in page.deliveries)
+    for index, (delivery, came) in enumerate(zip(page.deliveries, counted, strict=True)):
         place = (delivery.decided_at_ms, 1, index)
         places[delivery.version] = place
-        entries.append(((*place, 0), _notification(delivery, steps.get(str(delivery.position), ()))))
+        entries.append(((*place, 0), _notification(delivery, came, steps.get(str(delivery.position), ()))))
     last = len(page.deliveries)
     for index, decision in enumerate(page.decisions):
         place = (decision.at_ms, 1, last + index)
@@ -163,9 +189,7 @@ def of(page: OrderPage, refusals: Iterable[RefusedRequest]) -> list[Entry]:
         occurred = _occurred(emitted.event.value)
         place = places.get(occurred.version, (times.to_epoch_ms(occurred.occurred_at), 1, last))
         entries.append(((*place, occurred.version), _event(emitted, occurred)))
-    for refusal in refusals:
-        entry = RefusedEntry(reason=str(refusal.reason), at=times.from_epoch_ms(refusal.received_at_ms))
-        entries.append(((refusal.received_at_ms, 2, 0, 0), entry))
+    entries += [((times.to_epoch_ms(entry.at), 2, 0, 0), entry) for entry in _refused(page, list(refusals), profile)]
     return [entry for _, entry in sorted(entries, key=lambda placed: placed[0])]
 
 
@@ -220,7 +244,7 @@ def _held(hold: Hold) -> HeldStep:
     )
 
 
-def _notification(delivery: Delivery, steps: tuple[Step, ...]) -> NotificationEntry:
+def _notification(delivery: Delivery, came: Came, steps: tuple[Step, ...]) -> NotificationEntry:
     return NotificationEntry(
         notification_id=delivery.notification_id,
         type=delivery.type,
@@ -230,11 +254,33 @@ def _notification(delivery: Delivery, steps: tuple[Step, ...]) -> NotificationEn
         reason=delivery.reason,
         detail=delivery.detail,
         version=delivery.version,
+        delivery=came.number,
+        first_received_at=times.from_epoch_ms(came.first_ms),
         received_at=times.from_epoch_ms(delivery.received_at_ms),
         decided_at=times.from_epoch_ms(delivery.decided_at_ms),
         position=str(delivery.position),
         steps=steps,
     )
+
+
+def _refused(page: OrderPage, refusals: Sequence[RefusedRequest], profile: Profile | None) -> Iterator[RefusedEntry]:
+    """Yield the refused requests, with what Alipay will do next at the last one of each notification."""
+    counted = deliveries.numbered((each.notification_id, each.received_at_ms) for each in refusals)
+    for refusal, came in zip(refusals, counted, strict=True):
+        is_accepted = deliveries.is_accepted_after(page.deliveries, refusal.notification_id, refusal.received_at_ms)
+        is_open = came.is_last and not is_accepted and profile is not None
+        tries = retry_profiles.expected(profile, came.moments_ms) if is_open and profile is not None else None
+        next_ms = None if tries is None else tries.next_ms
+        yield RefusedEntry(
+            reason=str(refusal.reason),
+            notification_id=refusal.notification_id,
+            delivery=came.number,
+            first_at=times.from_epoch_ms(came.first_ms),
+            is_accepted=is_accepted,
+            next_at=None if next_ms is None else times.from_epoch_ms(next_ms),
+            gives_up_at=None if next_ms is None or tries is None else times.from_epoch_ms(tries.gives_up_ms),
+            at=times.from_epoch_ms(refusal.received_at_ms),
+        )
 
 
 def _registered(act: OperatorAct) -> RegisteredEntry:

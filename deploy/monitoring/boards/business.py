@@ -121,6 +121,21 @@ BUSINESS = Board(
                     is_signed=True,
                 ),
                 Panel(
+                    title="Alipay gives up in",
+                    description="Time until the last try of a refused notification that is sent again; 25 h if none.",
+                    unit="s",
+                    queries=(
+                        Query(
+                            "(min by (account) (alipay_notify_refused_gives_up_timestamp_seconds{@}) - time())"
+                            " or on () vector(90000)",
+                            "{{account}}",
+                        ),
+                    ),
+                    limits=(54_000.0, 86_400.0),
+                    is_low_bad=True,
+                    is_signed=True,
+                ),
+                Panel(
                     title="Requests with an old time",
                     description="Authentic Antom messages whose request-time is more than 25 hours off; accepted.",
                     unit="short",

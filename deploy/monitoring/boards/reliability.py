@@ -44,7 +44,7 @@ RELIABILITY = Board(
                 ),
                 Panel(
                     title="Oldest held",
-                    description="How long the oldest unresolved notification has waited. After 25 h Alipay gives up.",
+                    description="How long the oldest unresolved one has waited. Alipay does not send it again.",
                     unit="s",
                     queries=(
                         Query(

@@ -116,3 +116,16 @@ def test_retiring_keys_have_counters_and_show_their_end(registry: CollectorRegis
     name, labels = "alipay_notify_retiring_key_until_timestamp_seconds", {"account": "s", "key_id": "former"}
     assert registry.get_sample_value(name, {**labels, "sign_type": "RSA"}) == 2.0
     assert registry.get_sample_value("alipay_notify_key_verifications_total", labels) == 0
+
+
+def test_moment_at_which_alipay_gives_up_is_read_at_each_scrape(
+    registry: CollectorRegistry, metrics: ReceiverMetrics
+) -> None:
+    name = "alipay_notify_refused_gives_up_timestamp_seconds"
+    earliest_ms = {"s": 1_760_000_000_500, "t": 5000}
+    assert registry.get_sample_value(name, {"account": "s"}) is None
+    metrics.watch_give_up(lambda: earliest_ms)
+    assert registry.get_sample_value(name, {"account": "s"}) == 1_760_000_000.5
+    del earliest_ms["s"]
+    told = [registry.get_sample_value(name, {"account": account}) for account in ("s", "t")]
+    assert told == [None, 5]

@@ -56,6 +56,13 @@ def test_claimed_order_is_read_from_any_body(body: bytes, claimed: str) -> None:
     assert recent_refusals.claimed_order(SHOP, body) == claimed
 
 
+def test_claimed_id_is_read_from_any_body() -> None:
+    claimed = [recent_refusals.claimed_id(SHOP, body) for body in (b"a=1&notify_id=n%2D1&b=2", b"my_notify_id=x", b"")]
+    assert claimed == [b"n-1", b"", b""]
+    assert recent_refusals.claimed_id(HK, b'{"paymentRequestId":"P-1"}') == b"P-1"
+    assert recent_refusals.claimed_id(HK, b"\xff") == b""
+
+
 def test_claimed_order_of_antom_is_its_request_id() -> None:
     assert recent_refusals.claimed_order(HK, b'{"paymentRequestId":"P-1"}') == "P-1"
     assert recent_refusals.claimed_order(HK, b"{") == ""

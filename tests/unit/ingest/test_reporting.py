@@ -4,12 +4,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ingest.authenticate import Authentic
-from ingest.clock import SystemClock
+from ingest.clock import Clock, SystemClock
 from ingest.errors import Malformed, NoSuchAccount, Throttled, Unauthentic
 from ingest.keys import KeyRing
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import FinishedRequest, Reporting
+from ingest.resends import Resends
 from schemas import accounts_toml
 from schemas.accounts import SignType
 from schemas.dispositions import Refusal
@@ -36,8 +37,23 @@ def recent() -> RecentRefusals:
     return RecentRefusals()
 
 
+class TurnedClock(SystemClock):
+    """A clock that a test turns."""
+
+    now_ms = 0
+
+    def epoch_ms(self) -> int:
+        return self.now_ms
+
+
 def reporting(
-    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals, *, sample: int = 1
+    registry: CollectorRegistry,
+    logger: MemoryLogger,
+    recent: RecentRefusals,
+    *,
+    sample: int = 1,
+    clock: Clock | None = None,
+    resends: Resends | None = None,
 ) -> Reporting:
     metrics = ReceiverMetrics(registry)
     metrics.accounts_in_use([KeyRing("s", SignType.RSA2, ())])
@@ -45,7 +61,8 @@ def reporting(
         metrics=metrics,
         logger=logger,
         recent=recent,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
+        resends=resends,
         accepted_sample=sample,
         refusals_per_s=2,
     )
@@ -101,6 +118,21 @@ def test_refusal_is_counted_kept_for_the_console_and_logged(
     assert registry.get_sample_value("alipay_notify_signature_failures_total", labels) == 1
     assert [request.reason for request in recent.of_order("s", "O-9")] == [Refusal.BAD_SIGNATURE]
     assert logger.lines[0][1]["reason"] == "bad_signature"
+
+
+def test_refused_notification_is_noted_until_it_is_accepted(
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
+) -> None:
+    clock, resends = TurnedClock(), Resends()
+    reporter = reporting(registry, logger, recent, clock=clock, resends=resends)
+    for minute in (0, 4):
+        clock.now_ms = minute * 60_000
+        body = b"out_trade_no=O-1&notify_id=n-1&sign=x"
+        reporter.refused(Unauthentic(Refusal.BAD_SIGNATURE), finished(body=body))
+    assert dict(resends.give_up_ms(clock.now_ms)) == {"s": 1464 * 60_000}
+    assert [each.notification_id for each in recent.all()] == ["n-1", "n-1"]
+    reporter.accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=False)
+    assert dict(resends.give_up_ms(clock.now_ms)) == {}
 
 
 def test_flood_of_refusals_is_counted_completely_and_logged_in_part(

@@ -1,8 +1,12 @@
 """The timeline of an order: the order of its entries, and the claims that stand beside its notifications."""
 
+from datetime import datetime
+
 from msgspec import structs
 
+from schemas import times
 from schemas.dispositions import Reason
+from schemas.retry_profiles import PROFILES
 from tests.support.admin import NOW_MS, Refused, World, form, serving
 from workers.admin import timeline
 from workers.admin.timeline import (
@@ -29,6 +33,48 @@ async def test_event_follows_right_after_the_notification_that_caused_it() -> No
     assert kinds == [RefusedEntry, NotificationEntry, EventEntry, NotificationEntry, EventEntry, RefusedEntry]
     versions = [entry.version for entry in shown if isinstance(entry, NotificationEntry | EventEntry)]
     assert versions == [1, 1, 2, 2]
+
+
+async def test_redelivered_notification_has_its_number() -> None:
+    world = World()
+    for _ in range(2):
+        await world.deliver(form("A1", notify_id="n-1"))
+    await world.deliver(form("A1", "TRADE_FINISHED", notify_id="n-2"))
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    shown = [entry for entry in timeline.of(page, []) if isinstance(entry, NotificationEntry)]
+    assert [(entry.notification_id, entry.delivery) for entry in shown] == [("n-1", 1), ("n-1", 2), ("n-2", 1)]
+    assert {times.to_epoch_ms(entry.first_received_at) for entry in shown} == {NOW_MS}
+
+
+async def test_refused_request_tells_of_alipays_next_and_last_try() -> None:
+    world = World()
+    await world.deliver(form("A1", notify_id="n-1"))
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    came = [("n-2", 0), ("n-2", 4), ("n-1", -4), ("n-3", 0), ("n-3", 7), ("", 1)]
+    refused = [
+        Refused("shop", "A1", "bad_signature", NOW_MS + minute * 60_000, notification_id=id_) for id_, minute in came
+    ]
+    shown = [entry for entry in timeline.of(page, refused, PROFILES["cn-4m"]) if isinstance(entry, RefusedEntry)]
+    told = {
+        (entry.notification_id, entry.delivery): (entry.is_accepted, _minute(entry.next_at), _minute(entry.gives_up_at))
+        for entry in shown
+    }
+    assert told == {
+        ("n-1", 1): (True, None, None),
+        ("n-2", 1): (False, None, None),
+        ("n-2", 2): (False, 14, 1464),
+        ("n-3", 1): (False, None, None),
+        ("n-3", 2): (False, None, None),
+        ("", 1): (False, 5, 1465),
+    }
+    unknown = [entry for entry in timeline.of(page, refused) if isinstance(entry, RefusedEntry)]
+    assert {entry.next_at for entry in unknown} == {None}
+
+
+def _minute(moment: datetime | None) -> float | None:
+    return None if moment is None else (times.to_epoch_ms(moment) - NOW_MS) / 60_000
 
 
 async def test_claim_is_told_as_what_it_is() -> None:

@@ -134,4 +134,4 @@ def test_only_signed_values_have_no_floor() -> None:
         for panel in panels(board)
         if panel["type"] == "timeseries" and "min" not in panel["fieldConfig"]["defaults"]
     }
-    assert without == {"Clock", "Certificates expire in", "Retiring keys end in"}
+    assert without == {"Clock", "Certificates expire in", "Retiring keys end in", "Alipay gives up in"}
