@@ -58,10 +58,13 @@ class RecentRefusals:
         return list(self._requests)
 
 
-def claimed_id(account: Account, body: bytes) -> bytes:
-    """Return what names the notification in an unauthentic body, or nothing. Never raises."""
+def claimed_id(account: Account, body: bytes, order: str) -> bytes:
+    """Return the id of the notification in an unauthentic body; of Antom its claimed order, as it has no id.
+
+    It is empty if there is none. Never raises.
+    """
     if account.family is Family.ANTOM:
-        return antom.route(body).encode("utf-8", "replace")
+        return order.encode("utf-8", "replace")
     match = _CLAIMED_ID.search(body)
     return b"" if match is None else unquote_to_bytes(match[1].replace(b"+", b" "))
 

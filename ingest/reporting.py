@@ -134,7 +134,7 @@ class Reporting:
 
     def _remember(self, refusal: Refused, account: Account, order: str, body: bytes) -> None:
         at_ms = self._clock.epoch_ms()
-        id_ = recent_refusals.claimed_id(account, body)
+        id_ = recent_refusals.claimed_id(account, body, order)
         self._resends.refused(account, id_, at_ms)
         self._recent.add(
             RefusedRequest(

@@ -284,6 +284,8 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Order", held["order"])
     terminal.line("Amount", _amount(held))
     terminal.line("Notification", held["notification_id"])
+    if held.get("received_at"):
+        terminal.line("Received (UTC)", f"{terminal.moment(held['received_at'])}, acknowledged, not sent again")
     terminal.line("Since (UTC)", terminal.moment(held["first_at"]))
     terminal.line("Attempts", f"{held['attempts']}, {held['replays']} by operators")
     if held["resolution"]:

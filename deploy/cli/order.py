@@ -179,7 +179,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "registered":
         return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
     if entry["kind"] == "refused":
-        return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", entry["notification_id"]
+        id_ = entry.get("notification_id", "")  # a server of an earlier release has none
+        return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", id_
     if entry["kind"] == "decision":
         done = {"accept": "accepted", "discard": "discarded"}.get(entry["action"], entry["action"])
         why = f"{entry['by']}: {entry['why']}"
@@ -197,9 +198,9 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
 
 def _refused(entry: dict[str, Any]) -> str:
     """Return why a request was refused, and what follows if it is Alipay's."""
-    if entry["is_accepted"]:
+    if entry.get("is_accepted"):
         return f"{entry['reason']}; accepted later"
-    if entry["next_at"] is None:
+    if entry.get("next_at") is None:
         return str(entry["reason"])
     last = terminal.moment(entry["gives_up_at"])
     return f"{entry['reason']}; Alipay sends it again at {terminal.moment(entry['next_at'])}, at last at {last}"

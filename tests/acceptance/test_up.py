@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -133,7 +133,10 @@ def test_refused_request_leaves_only_a_line_in_the_timeline(world: World, engine
     order = eventually(lambda: state(engine, "demo-cn", "UP-5"))
 
     assert order["status"] is None
-    assert [entry["kind"] for entry in order["timeline"]] == ["refused"]
+    (refused,) = order["timeline"]
+    assert (refused["kind"], refused["delivery"], refused["is_accepted"]) == ("refused", 1, False)
+    came, next_, last = [datetime.fromisoformat(refused[name]) for name in ("at", "next_at", "gives_up_at")]
+    assert (next_ - came, last - came) == (timedelta(minutes=4), timedelta(hours=24, minutes=24))
 
 
 def test_restart_continues_where_the_last_run_ended(world: World, engine: Engine) -> None:

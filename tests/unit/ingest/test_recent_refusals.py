@@ -57,10 +57,9 @@ def test_claimed_order_is_read_from_any_body(body: bytes, claimed: str) -> None:
 
 
 def test_claimed_id_is_read_from_any_body() -> None:
-    claimed = [recent_refusals.claimed_id(SHOP, body) for body in (b"a=1&notify_id=n%2D1&b=2", b"my_notify_id=x", b"")]
-    assert claimed == [b"n-1", b"", b""]
-    assert recent_refusals.claimed_id(HK, b'{"paymentRequestId":"P-1"}') == b"P-1"
-    assert recent_refusals.claimed_id(HK, b"\xff") == b""
+    bodies = (b"a=1&notify_id=n%2D1&b=2", b"my_notify_id=x", b"")
+    assert [recent_refusals.claimed_id(SHOP, body, "O-1") for body in bodies] == [b"n-1", b"", b""]
+    assert [recent_refusals.claimed_id(HK, b"{}", order) for order in ("P-1", "\ud800", "")] == [b"P-1", b"?", b""]
 
 
 def test_claimed_order_of_antom_is_its_request_id() -> None:

@@ -33,6 +33,7 @@ def test_list_has_the_amount_and_how_long_it_is_held(server: Server, ids: list[s
 
 def test_show_hides_personal_data_until_it_is_revealed_with_a_reason(server: Server, ids: list[str]) -> None:
     shown = against(server, "held", "show", ids[0])
+    assert "acknowledged, not sent again" in shown.stdout
     assert (shown.exit_code, "som***" in shown.stdout, "somebody%40example.com" in shown.stdout) == (0, True, False)
     assert against(server, "held", "show", ids[0], "--reveal").exit_code == 2
     revealed = against(server, "held", "show", ids[0], "--reveal", "--reason", "the buyer asks")

@@ -1,5 +1,7 @@
 """`order show` and `order register` against a real admin port on a real socket."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -56,6 +58,19 @@ def test_show_with_an_account_also_shows_refused_requests(server: Server) -> Non
     server.world.refusals.requests.append(Refused("shop", "A1", "bad_signature"))
     refused = against(server, "order", "show", "A1", "--account", "shop")
     assert (refused.exit_code, "bad_signature" in refused.stdout) == (0, True)
+    assert "Alipay sends it again at" in " ".join(refused.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"reason": "bad_signature"}, "bad_signature"),
+        ({"reason": "bad_signature", "is_accepted": True}, "bad_signature; accepted later"),
+        ({"reason": "bad_signature", "is_accepted": False, "next_at": None}, "bad_signature"),
+    ],
+)
+def test_refused_request_is_shown_also_of_a_server_of_an_earlier_release(entry: dict[str, Any], shown: str) -> None:
+    assert order._refused(entry) == shown
 
 
 def test_show_of_a_number_in_two_accounts_asks_for_the_account(server: Server) -> None:

@@ -87,6 +87,23 @@ async def test_order_page_shows_the_whole_timeline() -> None:
     assert 'href="/held/0-3"' in text
 
 
+async def test_order_page_counts_deliveries_and_shows_alipays_next_try_of_what_was_refused() -> None:
+    world = World()
+    for _ in range(2):
+        await world.deliver(form("A1"))
+    came = [("n-9", -4), ("n-9", 0), ("A1-TRADE_SUCCESS", -1)]
+    world.refusals.requests += [
+        Refused("shop", "A1", "bad_signature", NOW_MS + minute * 60_000, notification_id=id_) for id_, minute in came
+    ]
+    async with serving(world) as client:
+        text = " ".join((await (await client.get("/orders/shop/A1")).text()).split())
+    assert "Delivery 2 of this notification" in text
+    assert "Delivery 1 of" not in text
+    assert text.count("it comes again in 10 m") == 1
+    assert "for the last time in 24 h" in text
+    assert text.count("came again and was accepted") == 1
+
+
 async def test_order_page_shows_what_is_only_authorised() -> None:
     world = World()
     claim = Claim(trade="T1", amount_minor=1280, currency="USD", state=State.AUTHORIZED, authorized_until_ms=NOW_MS)

@@ -24,6 +24,17 @@ async def test_held_notification_is_shown_beside_its_bytes() -> None:
     assert "The signature is valid" in text
     assert "The signature is not valid" in forged
     assert f'data-held="{position}"' in text
+    assert "(acknowledged, not sent again)" in text
+    assert "deliveries" not in text
+
+
+async def test_held_notification_that_came_several_times_says_so() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        text = await (await client.get(f"/held/{position}")).text()
+    assert "one of 2 deliveries" in text
 
 
 async def test_held_list_has_amounts_sums_ages_and_what_comes_next() -> None:
