@@ -35,6 +35,7 @@ import gc
 import os
 import platform
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -65,6 +66,7 @@ from workers import metrics
 from workers.admin import guard, probes, server
 from workers.admin.guard import Access
 from workers.admin.probes import Check, Readiness
+from workers.admin.process_state import ProcessIdentity, ProcessRole
 
 DISTRIBUTION = "alipay-notify"
 SWITCH = "ALIPAY_NOTIFY_UVLOOP"
@@ -230,6 +232,16 @@ def _register_build_info(registry: CollectorRegistry) -> None:
     family = telemetry.BUILD_INFO
     info = Info(family.name.removesuffix("_info"), family.help, registry=registry)
     info.info({"version": version_text(), "python": platform.python_version(), "commit": ""})
+
+
+def identity(role: ProcessRole, config: ProcessConfig, instance: str = "") -> ProcessIdentity:
+    """Return the identity of this process, which the console shows."""
+    return ProcessIdentity(
+        role=role,
+        instance=instance or f"{socket.gethostname()}-{os.getpid()}",
+        version=version_text(),
+        started_at_ms=config.clock.epoch_ms(),
+    )
 
 
 def ready_line(**addresses: str) -> str:

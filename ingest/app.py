@@ -19,7 +19,7 @@ from ingest.notify_verify import NotifyVerify
 from ingest.quota import Quota
 from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
 from ingest.recent_refusals import RecentRefusals
-from ingest.reporting import Reporting
+from ingest.reporting import Reporting, Viewers
 from ingest.resends import Resends
 from ingest.settings import ReceiverSettings
 from schemas.accounts import Account, Family
@@ -40,6 +40,7 @@ async def serving(
     logger: Logger,
     metrics: ReceiverMetrics,
     recent: RecentRefusals,
+    viewers: Viewers | None = None,
     confirm: Confirm | None = None,
     clock: Clock | None = None,
     receipts: Receipts = no_receipt,
@@ -72,6 +73,7 @@ async def serving(
         recent=recent,
         clock=clock,
         resends=resends,
+        viewers=viewers,
         accepted_sample=settings.log_sample,
         refusals_per_s=settings.log_refusals_per_s,
     )

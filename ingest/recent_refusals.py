@@ -7,6 +7,7 @@ out, because their bodies were not read.
 
 import re
 from collections import deque
+from itertools import islice
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
@@ -38,13 +39,23 @@ class RefusedRequest(Struct, frozen=True, kw_only=True):
 
 
 class RecentRefusals:
-    """Keeps the last `kept_max` refused requests, newest last."""
+    """Keeps the last `kept_max` refused requests, newest last; `added` counts all that there ever were."""
 
     def __init__(self, *, kept_max: int = KEPT_MAX) -> None:
         self._requests: deque[RefusedRequest] = deque(maxlen=kept_max)
+        self.added = 0
 
     def add(self, refused: RefusedRequest) -> None:
+        self.added += 1
         self._requests.append(refused)
+
+    def after(self, number: int) -> list[RefusedRequest]:
+        """Return those that are kept of the requests after the first `number`, oldest first."""
+        return self.newest(max(0, self.added - number))
+
+    def newest(self, limit: int) -> list[RefusedRequest]:
+        """Return the newest ones, oldest first."""
+        return list(islice(reversed(self._requests), limit))[::-1]
 
     def of_order(self, scope: str, order: str) -> list[RefusedRequest]:
         """Return the refused requests that claimed to be about this order, oldest first; by account, all merchants'."""

@@ -3,6 +3,8 @@
 Reports are best effort and must never raise, because that would change the answer.
 """
 
+from typing import Protocol
+
 from msgspec import Struct
 
 from ingest import recent_refusals
@@ -17,6 +19,31 @@ from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Outcome, Refusal
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
+
+
+class Viewers(Protocol):
+    """Viewers of requests as they come in; those are reported only while `is_watched`. It must not raise."""
+
+    @property
+    def is_watched(self) -> bool: ...
+
+    def received(self, *, account: str, scope: str, order: str, notification_id: str) -> None: ...
+
+    def refused(
+        self, *, account: str, scope: str, order: str, notification_id: str, outcome: str, reason: str
+    ) -> None: ...
+
+
+class NoViewers:
+    """No viewers."""
+
+    is_watched = False
+
+    def received(self, *, account: str, scope: str, order: str, notification_id: str) -> None: ...
+
+    def refused(
+        self, *, account: str, scope: str, order: str, notification_id: str, outcome: str, reason: str
+    ) -> None: ...
 
 
 class FinishedRequest(Struct, frozen=True, kw_only=True):
@@ -40,6 +67,7 @@ class Reporting:
         recent: RecentRefusals,
         clock: Clock,
         resends: Resends | None = None,
+        viewers: Viewers | None = None,
         accepted_sample: int = 1,
         refusals_per_s: float = 20.0,
     ) -> None:
@@ -48,6 +76,7 @@ class Reporting:
         self._recent = recent
         self._clock = clock
         self._resends = resends or Resends()
+        self._viewers = viewers or NoViewers()
         self._accepted_sample = accepted_sample
         self._accepted = 0
         self._refusals = RateLimit(per_s=refusals_per_s)
@@ -64,6 +93,13 @@ class Reporting:
         if is_stale:
             self._metrics.stale_request_time(account)
         self._resends.accepted(account, authentic.notify_id or authentic.number)
+        if self._viewers.is_watched:
+            self._viewers.received(
+                account=account,
+                scope=authentic.scope or account,
+                order="" if authentic.is_ambiguous else _text(authentic.number),
+                notification_id=_text(authentic.notify_id),
+            )
         self._accepted += 1
         if self._accepted % self._accepted_sample and not is_gone:
             return
@@ -136,10 +172,11 @@ class Reporting:
         at_ms = self._clock.epoch_ms()
         id_ = recent_refusals.claimed_id(account, body, order)
         self._resends.refused(account, id_, at_ms)
+        scope = scopes.claimed(account, body)
         self._recent.add(
             RefusedRequest(
                 account=account.name,
-                scope=scopes.claimed(account, body),
+                scope=scope,
                 order=order,
                 notification_id=_text(id_[:ID_BYTES_MAX]),
                 outcome=refusal.outcome,
@@ -147,6 +184,15 @@ class Reporting:
                 received_at_ms=at_ms,
             )
         )
+        if self._viewers.is_watched:
+            self._viewers.refused(
+                account=account.name,
+                scope=scope,
+                order=order,
+                notification_id=_text(id_[:ID_BYTES_MAX]),
+                outcome=refusal.outcome.value,
+                reason=refusal.reason.value,
+            )
 
 
 def _text(value: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Observers of the worker: metrics, log lines, long polls. Best effort: none may block or fail a batch.
+"""Observers of the worker: metrics, log lines, long polls, the tail. Best effort: none may block or fail a batch.
 
 Each is called after the fact, with a plain call, and must not wait. If one raises, that is our bug: it is counted and
 logged, and the batch stays processed.
@@ -15,18 +15,26 @@ from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
 from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import ParsedRecord, WritePlan
+from workers.tail import Tail
 
 
 class Observers:
-    """Metrics, log lines and long polls behind one `ProcessingObserver` and `ConsumerObserver`."""
+    """Metrics, log lines, long polls and the tail behind one `ProcessingObserver` and `ConsumerObserver`."""
 
     def __init__(
-        self, *, metrics: WorkerMetrics, log: WorkerLog, changes: OrderChanges, key_uses: KeyUses | None = None
+        self,
+        *,
+        metrics: WorkerMetrics,
+        log: WorkerLog,
+        changes: OrderChanges,
+        key_uses: KeyUses | None = None,
+        tail: Tail | None = None,
     ) -> None:
         self._key_uses = key_uses
         self._metrics = metrics
         self._log = log
         self._changes = changes
+        self._tail = tail
         self.failures = 0
 
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
@@ -35,9 +43,15 @@ class Observers:
         self._notify(lambda: self._log.settled(plan, parsed_records))
         if (key_uses := self._key_uses) is not None:
             self._notify(lambda: key_uses.settled(plan, parsed_records))
+        if self._tail is not None and self._tail.is_watched:
+            tail = self._tail
+            self._notify(lambda: tail.settled(plan))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         self._notify(lambda: self._metrics.emitted(events))
+        if self._tail is not None and self._tail.is_watched:
+            tail = self._tail
+            self._notify(lambda: tail.emitted(events))
 
     def step(self, name: str, seconds: float) -> None:
         self._metrics.step(name, seconds)

@@ -1,7 +1,8 @@
 """`alipay-notify console`: the admin API and the console, on the order store that the workers share.
 
 It consumes no topic and publishes nothing. Its writes (a registration, a replay of a held notification) go to the
-outbox, and the leading worker sends them. Several consoles may run beside each other.
+outbox, and the leading worker sends them. The state of receivers and workers it asks from them (`peers`). Several
+consoles may run beside each other.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -13,15 +14,17 @@ from prometheus_client import CollectorRegistry
 from deploy import process
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, housekeeping
-from deploy.cluster.settings import ClusterSettings, postgres_address
+from deploy.cluster.peers import PeerAddress, Peers
+from deploy.cluster.settings import ClusterSettings, peer_addresses, postgres_address
 from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
 from deploy.request_signing import RequestSigner
 from schemas.events import Outgoing
 from workers import metrics
 from workers.admin import app
+from workers.admin.app import LiveParts
 from workers.admin.probes import Check
-from workers.admin.timeline import RefusedRequest
+from workers.admin.process_state import OwnProcess, ProcessRole
 from workers.backoff import retry_conflicts
 from workers.emission import NOTHING_AWAY, Published
 from workers.held_decisions import HeldDecisions
@@ -30,9 +33,11 @@ from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.audit_list import PostgresAudit
 from workers.postgres.key_uses import PostgresKeyUses
+from workers.postgres.recent import RecentRows
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
+from workers.tail import Tail
 from workers.time_limit import TimeLimit
 
 
@@ -43,13 +48,6 @@ class NoTopics:
 
     async def publish(self, events: Sequence[Outgoing]) -> Published:
         raise NotImplementedError("a console has no relay")
-
-
-class NoRefusals:
-    """Has no refused requests: each receiver keeps its own, in its process."""
-
-    def of_order(self, scope: str, order: str) -> Sequence[RefusedRequest]:
-        return ()
 
 
 @asynccontextmanager
@@ -63,6 +61,7 @@ async def running(
     """
     receipt_keys = connections.receipt_keys_in_use(settings)
     config = process.read_config(settings, receipt_keys)
+    addresses = [PeerAddress(host, port) for host, port in peer_addresses(settings)]
     accounts = config.accounts
     async with AsyncExitStack() as stack:
         store = await PostgresOrderStore.open(
@@ -96,8 +95,15 @@ async def running(
             return [process.check("store", store.trouble or store.reads_trouble)]
 
         readiness = process.with_accounts(config, health)
+        tail = Tail(now_ms=now_ms)
+        peers = Peers(addresses, tail=tail, now_ms=now_ms, token=config.admin_access.token)
+        own = OwnProcess(
+            identity=process.identity(ProcessRole.CONSOLE, config), readiness=readiness, registry=registry, tail=tail
+        )
         application = app.application(
             accounts=accounts,
+            own=own,
+            live=LiveParts(processes=peers, recent=RecentRows(store.reads)),
             orders=store,
             held=store,
             replays=store,
@@ -117,7 +123,7 @@ async def running(
             verify=authenticator.verify,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),
-            refusals=NoRefusals(),
+            refusals=peers,
             retries=worker_metrics,
             readiness=readiness,
             time_limit=processing.time_limit,
@@ -128,13 +134,13 @@ async def running(
             log=log_writer,
             access=config.admin_access,
             accounts_faults=lambda: config.reloader.faults,
-            counts_here=False,
             names=settings.event_names,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.follow, store, changes),
+            *((peers.run,) if addresses else ()),
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer, store.clock),
         )

@@ -27,6 +27,8 @@ from ingest.recent_refusals import RecentRefusals
 from schemas import topics
 from workers.admin import app
 from workers.admin.probes import Check
+from workers.admin.process_state import OwnProcess, ProcessRole
+from workers.tail import Tail
 
 LOG_SHARE = 5 / 6  # of the request deadline: the append's own deadline expires first, and its refusal has a reason
 
@@ -68,7 +70,17 @@ async def running(
         await publisher.start()
         health = _ReceiverHealth(publisher, watch, client_log)
         readiness = process.with_accounts(config, health.checks)
-        application = app.probes(readiness=readiness, registry=registry, log=log_writer, access=config.admin_access)
+        recent, tail = RecentRefusals(), Tail(now_ms=config.clock.epoch_ms)
+        own = OwnProcess(
+            identity=process.identity(ProcessRole.RECEIVER, config),
+            readiness=readiness,
+            registry=registry,
+            tail=tail,
+            refused=recent,
+        )
+        application = app.probes(
+            own=own, readiness=readiness, registry=registry, log=log_writer, access=config.admin_access
+        )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (
             watch.run,
@@ -84,7 +96,8 @@ async def running(
                     log=publisher,
                     logger=log_writer,
                     metrics=metrics,
-                    recent=RecentRefusals(),
+                    recent=recent,
+                    viewers=tail,
                     clock=config.clock,
                     receipts=Authenticator(config.accounts, receipt_keys).receipt,
                 )

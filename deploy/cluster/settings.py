@@ -77,6 +77,12 @@ class ServerSettings(Settings):
         "append the new key on all machines first, then move it to the first line; the file is reloaded.",
     )
 
+    peers: str = Field(
+        "",
+        description="Admin ports of all receivers and workers, for the console: host:port, separated by commas. A name "
+        "may lead to several addresses. Empty: the console shows no processes and no refused requests.",
+    )
+
     def contradictions(self) -> list[str]:
         """Return one fault for each pair of settings that cannot hold together, and for each half of a pair."""
         faults = [
@@ -149,6 +155,24 @@ def redis_address(settings: ServerSettings) -> str | None:
     if not settings.redis and settings.redis_file is None:
         return None
     return _address(settings.redis, settings.redis_file, "REDIS", REDIS_SCHEMES)
+
+
+def peer_addresses(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Return host and port of each receiver and worker that the console asks; none if none is set.
+
+    Raises:
+        UnreadableFile: one is not host:port.
+    """
+    found = []
+    for text in (each.strip() for each in settings.peers.split(",")):
+        if not text:
+            continue
+        match = _HOST.fullmatch(text)
+        host, port = (match[1].strip("[]"), int((match[2] or ":0")[1:])) if match else ("", 0)
+        if not host or not 0 < port <= 65535:
+            raise UnreadableFile(f"{PREFIX}PEERS: {text!r} is not host:port")
+        found.append((host, port))
+    return found
 
 
 def secret(path: Path, setting: str, *, bytes_min: int) -> bytes:

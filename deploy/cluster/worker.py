@@ -28,6 +28,7 @@ from workers.admin import app
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.money_at_risk import MoneyAtRisk
 from workers.admin.probes import Check, Readiness
+from workers.admin.process_state import OwnProcess, ProcessRole
 from workers.app import Worker
 from workers.kafka import clients
 from workers.kafka.events import KafkaEvents
@@ -48,6 +49,7 @@ from workers.postgres.wake_listener import WakeListener
 from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisLocks, spread
 from workers.restarts import LoopName
+from workers.tail import Tail
 
 ASIDE_S = 3 * ASK_EVERY_S  # each other worker has asked for the lease by then
 
@@ -89,6 +91,7 @@ async def running(
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
         key_uses = KeyUses(PostgresKeyUses(store.database, store.reads), accounts.has_key)
         stack.push_async_callback(key_uses.write_last)
+        tail = Tail(now_ms=now_ms)
         events, notices = [
             KafkaEvents(
                 lambda: clients.producer(connection, client_id=name),
@@ -121,7 +124,9 @@ async def running(
                 events=events,
                 notices=notices,
                 woken=store.woken,
-                observer=Observers(metrics=worker_metrics, log=worker_log, changes=OrderChanges(), key_uses=key_uses),
+                observer=Observers(
+                    metrics=worker_metrics, log=worker_log, changes=OrderChanges(), key_uses=key_uses, tail=tail
+                ),
                 token=name.encode(),
                 now_ms=now_ms,
                 let_go=partial(_let_go, source, store),
@@ -136,7 +141,16 @@ async def running(
         accounts.watch(lambda change: learnt.learn(change.learnt))
         receipt_keys.watch(lambda: learnt.learn(accounts))
         health = process.with_accounts(config, _health(store, source, events, notices, worker, client_log))
-        application = app.probes(readiness=health, registry=registry, log=log_writer, access=config.admin_access)
+        own = OwnProcess(
+            identity=process.identity(ProcessRole.WORKER, config),
+            readiness=health,
+            registry=registry,
+            tail=tail,
+            has_failed=worker.has_stopped.is_set,
+        )
+        application = app.probes(
+            own=own, readiness=health, registry=registry, log=log_writer, access=config.admin_access
+        )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         at_risk = MoneyAtRisk(
             amounts=HeldAmounts(accounts=accounts, held=store, time_limit=worker.time_limit),

@@ -24,6 +24,7 @@ from deploy.embedded.fatal_records import SqliteBegunNotes
 from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
+from deploy.embedded.recent import LatestRows
 from deploy.embedded.source import JournalSource
 from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
@@ -38,9 +39,12 @@ from schemas.events import Outgoing
 from workers import app as workers_app
 from workers import metrics
 from workers.admin import app
+from workers.admin.app import LiveParts
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.money_at_risk import MoneyAtRisk
 from workers.admin.probes import Check
+from workers.admin.process_state import OwnProcess, ProcessRole
+from workers.admin.processes import OnlyThisProcess
 from workers.app import Worker
 from workers.emission import NOTHING_AWAY, Published
 from workers.held_decisions import HeldDecisions
@@ -50,6 +54,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.restarts import LoopName
+from workers.tail import Tail
 
 REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, FileNotUsable)
 
@@ -89,14 +94,14 @@ async def running(
     clock, accounts = config.clock, config.accounts
     async with AsyncExitStack() as stack:
         files = await stack.enter_async_context(directory.open_files(settings.data_dir, now_ms=clock.epoch_ms))
-        recent = RecentRefusals()
+        recent, tail = RecentRefusals(), Tail(now_ms=clock.epoch_ms)
         changes = OrderChanges()
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
         uses_kept = SqliteKeyUses(files.store.database, files.store.reads)
         key_uses = KeyUses(uses_kept, accounts.has_key)
         stack.push_async_callback(key_uses.write_last)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        observer = Observers(metrics=counted, log=worker_log, changes=changes, key_uses=key_uses)
+        observer = Observers(metrics=counted, log=worker_log, changes=changes, key_uses=key_uses, tail=tail)
         source = JournalSource(files.journal, cursor=files.cursor)
 
         # A receipt key of this process alone: a record that another process received is verified again.
@@ -124,8 +129,17 @@ async def running(
         accounts.watch(lambda change: learnt.learn(change.learnt))
         health = _EngineHealth(files, worker)
         readiness = process.with_accounts(config, health.checks)
+        own = OwnProcess(
+            identity=process.identity(ProcessRole.ENGINE, config),
+            readiness=readiness,
+            registry=registry,
+            tail=tail,
+            refused=recent,
+        )
         application = app.application(
             accounts=accounts,
+            own=own,
+            live=LiveParts(processes=OnlyThisProcess(own, now_ms=clock.epoch_ms), recent=LatestRows(files.store.reads)),
             orders=files.store,
             held=files.store,
             replays=files.store,
@@ -193,6 +207,7 @@ async def running(
                     logger=log_writer,
                     metrics=ReceiverMetrics(registry),
                     recent=recent,
+                    viewers=tail,
                     clock=clock,
                     receipts=authenticator.receipt,
                 )

@@ -142,7 +142,8 @@ async def running(
         gateway_url=f"http://{ports.LOOPBACK}:{chosen.sandbox}",
         notify_base=f"http://{ports.LOOPBACK}:{chosen.public}",
     )
-    program = Program(argv=argv, settings=_settings(directory, servers, spec, world) | dict(settings or {}))
+    own = _settings(directory, servers, spec, world) | _peers(chosen)
+    program = Program(argv=argv, settings=own | dict(settings or {}))
     engine = _unstarted(directory, machine, program, spec, chosen, world)
     async with AsyncExitStack() as stack:
         await _prepare(directory, machine, program, servers, steps)
@@ -202,6 +203,11 @@ def _settings(directory: Directory, servers: EngineServers, spec: EngineSpec, wo
         _write(home / "postgres", servers.postgres)
         settings["postgres_file"] = str(home / "postgres")
     return settings
+
+
+def _peers(chosen: _Ports) -> dict[str, str]:
+    """Return the setting by which the console finds the receivers and workers."""
+    return {"peers": _joined(f"{ports.LOOPBACK}:{port}" for port in (*chosen.receivers_admin, *chosen.workers))}
 
 
 def _unstarted(

@@ -65,6 +65,7 @@ class AdminThread:
             await world.deliver(form(f"A{number}"))
             await world.deliver(form(f"B{number}"), "strict")
         world.changes.close()  # long polls are answered at once
+        world.tail.close()  # and streams end
         self.runner = web.AppRunner(world.application(Access(token=TOKEN.encode())))
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)

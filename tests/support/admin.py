@@ -21,8 +21,11 @@ from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.keys import MemoryKeys, MemoryKeyUses
 from tests.support.stores import MemoryStore
 from workers.admin import app
+from workers.admin.app import LiveParts
 from workers.admin.guard import LOOPBACK_ONLY, Access
 from workers.admin.probes import Check
+from workers.admin.process_state import OwnProcess, ProcessIdentity, ProcessRole
+from workers.admin.processes import OnlyThisProcess, Processes
 from workers.admin.returns import Returned
 from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
@@ -30,11 +33,10 @@ from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.processing import LIMIT_S, Processing
+from workers.queries import Emitted
 from workers.replays import Replayer
-from workers.settlement.plan import (
-    LogRecord,
-    Position,
-)
+from workers.settlement.plan import Delivery, LogRecord, Position
+from workers.tail import Tail
 from workers.time_limit import TimeLimit
 
 NOW_MS = log_records.NOW_MS
@@ -83,6 +85,11 @@ class Refused:
     reason: str
     received_at_ms: int = NOW_MS
     notification_id: str = ""
+    scope: str = ""
+
+    @property
+    def outcome(self) -> str:
+        return self.reason
 
 
 class Refusals:
@@ -93,6 +100,29 @@ class Refusals:
 
     def of_order(self, account: str, order: str) -> Sequence[Refused]:
         return [each for each in self.requests if (each.account, each.order) == (account, order)]
+
+    def newest(self, limit: int) -> Sequence[Refused]:
+        return self.requests[-limit:]
+
+    @property
+    def added(self) -> int:
+        return len(self.requests)
+
+    def after(self, number: int) -> Sequence[Refused]:
+        return self.requests[number:]
+
+
+class NewestRows:
+    """The newest rows of the store in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def settled(self, limit: int) -> Sequence[Delivery]:
+        return list(self._store.deliveries.values())[-limit:]
+
+    async def events(self, limit: int) -> Sequence[Emitted]:
+        return (await self._store.events_after(0, 10**6))[-limit:]
 
 
 @dataclass
@@ -126,7 +156,16 @@ class World:
         self.keys = MemoryKeys(self.accounts)
         self.audit = MemoryAudit(self.store)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
-        observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes)
+        self.tail = Tail(now_ms=lambda: NOW_MS)
+        self.own = OwnProcess(
+            identity=ProcessIdentity(role=ProcessRole.ENGINE, instance="here-1", version="1.2.3", started_at_ms=NOW_MS),
+            readiness=self._ready,
+            registry=self.registry,
+            tail=self.tail,
+            refused=self.refusals,
+        )
+        self.processes: Processes = OnlyThisProcess(self.own, now_ms=lambda: NOW_MS)
+        observer = Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes, tail=self.tail)
         self.processing = Processing(
             accounts=self.accounts,
             authenticate=self.authenticate,
@@ -158,6 +197,8 @@ class World:
     def application(self, access: Access = LOOPBACK_ONLY) -> web.Application:
         return app.application(
             accounts=self.accounts,
+            own=self.own,
+            live=LiveParts(processes=self.processes, recent=NewestRows(self.store)),
             time_limit=self.time_limit,
             orders=self.store,
             held=self.store,

@@ -1,28 +1,27 @@
 """Six small charts of the last two minutes for the console, so that it needs no Prometheus.
 
-They come from the process's own counters, sampled every two seconds and kept in memory.
+They come from the engine's counters, sampled every two seconds and kept in memory.
 """
 
 import asyncio
 import itertools
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
-from schemas.dispositions import Outcome
-from schemas.series import SeriesFamily
+from workers.admin.process_state import ProcessCounts
+from workers.admin.rates import Rates
 
 INTERVAL_S = 2.0
 SAMPLES_MAX = 61
 WIDTH, HEIGHT = 120, 28
 
-_PROCESSED = f"{telemetry.PROCESSED.name}_total"
-_NAMES = (_PROCESSED, telemetry.HELD_NOW.name, telemetry.OUTBOX_PENDING.name)
-_REPEATS = frozenset({"duplicate", "stale"})
+_FIELDS = {telemetry.HELD_NOW.name: "held", telemetry.OUTBOX_PENDING.name: "outbox"}
 
 
 class Curve(Struct, frozen=True, kw_only=True):
@@ -35,13 +34,9 @@ class Curve(Struct, frozen=True, kw_only=True):
     tone: str
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(ProcessCounts, frozen=True, kw_only=True):
     """The counters at one moment."""
 
-    accepted: float = 0
-    refused: float = 0
-    applied: float = 0
-    repeats: float = 0
     held: float = 0
     outbox: float = 0
 
@@ -49,14 +44,14 @@ class Sample(Struct, frozen=True, kw_only=True):
 class Activity:
     """The samples, and the task that takes them while the application runs.
 
-    `counts_here` is true if receiver and worker run in this process. If not, their charts are left out, because zeros
-    would look like a standstill.
+    `counts` returns those of receivers and workers; without it their charts are left out, because zeros would look like
+    a standstill. `rates` has the same counts per minute.
     """
 
-    def __init__(self, registry: CollectorRegistry, *, counts_here: bool = True) -> None:
+    def __init__(self, registry: CollectorRegistry, *, counts: Callable[[], ProcessCounts] | None) -> None:
+        self.rates = Rates()
         self._registry = registry
-        self._counts_here = counts_here
-        self._requests: SeriesFamily | None = None
+        self._counts = counts
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -66,27 +61,15 @@ class Activity:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    def sample(self) -> None:
-        """Take one sample."""
-        sums = self._received() if self._counts_here else {}
-        for family in self._registry.restricted_registry(_NAMES).collect():
-            for each in family.samples:
-                field = _field(each.name, each.labels)
-                if field:
-                    sums[field] = sums.get(field, 0) + each.value
-        self._samples.append(Sample(**sums))
-
-    def _received(self) -> dict[str, float]:
-        """Return the receiver's counts over all accounts."""
-        if self._requests is None:
-            found: Iterable[object] = self._registry.collect()
-            families = (each for each in found if isinstance(each, SeriesFamily))
-            self._requests = next((each for each in families if each.name == telemetry.RECEIVED.name), None)
-        if self._requests is None:
-            return {}  # the receiver starts after the admin port
-        totals = {outcome: self._requests.total(outcome.value) for outcome in Outcome}
-        accepted = totals.pop(Outcome.ACCEPTED)
-        return {"accepted": accepted, "refused": sum(totals.values())}
+    def sample(self, now_s: float | None = None) -> None:
+        """Take one sample, at this time of the monotonic clock."""
+        counts = ProcessCounts() if self._counts is None else self._counts()
+        if self._counts is not None:
+            self.rates.sample(counts, time.monotonic() if now_s is None else now_s)
+        sums = dict.fromkeys(_FIELDS.values(), 0.0)
+        for family in self._registry.restricted_registry(_FIELDS).collect():
+            sums[_FIELDS[family.name]] += sum(sample.value for sample in family.samples)
+        self._samples.append(Sample(**structs.asdict(counts), **sums))
 
     def curves(self) -> list[Curve]:
         """Return the charts: six, or without receiver and worker the two that come from the store."""
@@ -97,7 +80,7 @@ class Activity:
             self._counted("Duplicate or stale", "repeats", "quiet"),
         ]
         return [
-            *(counted if self._counts_here else ()),
+            *(counted if self._counts is not None else ()),
             self._measured("Held", "held", "wait"),
             self._measured("Unsent events", "outbox", "quiet"),
         ]
@@ -117,13 +100,6 @@ class Activity:
         values = [getattr(each, field) for each in self._samples]
         figure = f"{values[-1]:,.0f}" if values else "0"
         return Curve(name=name, figure=figure, unit="now", points=_points(values), tone=tone)
-
-
-def _field(name: str, labels: dict[str, str]) -> str:
-    if name == _PROCESSED:
-        result = labels.get("result", "")
-        return "applied" if result == "applied" else "repeats" if result in _REPEATS else ""
-    return {telemetry.HELD_NOW.name: "held", telemetry.OUTBOX_PENDING.name: "outbox"}.get(name, "")
 
 
 def _points(values: Iterable[float]) -> str:

@@ -6,6 +6,7 @@ The composition root binds it. `guard.access` refuses an address beyond loopback
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from schemas import event_names
@@ -28,10 +29,13 @@ from workers.admin.order_export import OrderExportPart
 from workers.admin.orders import OrdersPart, RefusedRequests
 from workers.admin.pages import ConsoleFrame
 from workers.admin.probes import ProbesPart, Readiness
+from workers.admin.process_state import OwnProcess, ProcessPart
+from workers.admin.processes import Processes
 from workers.admin.raw_bytes import RawPart
 from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
+from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
 from workers.held_decisions import HeldDecisions
 from workers.key_uses import KeyUsesPort
@@ -39,28 +43,47 @@ from workers.long_poll import OrderChanges
 from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
 from workers.replays import ReplaysPort
+from workers.tail import RecentPort
 from workers.time_limit import TimeLimit
+
+
+class LiveParts(Struct, frozen=True, kw_only=True):
+    """The sources of the present moment: all processes, with their tail, and the newest rows."""
+
+    processes: Processes
+    recent: RecentPort
 
 
 def probes(
     *,
+    own: OwnProcess,
     readiness: Readiness,
     registry: CollectorRegistry,
     log: AuditLog,
     access: Access = LOOPBACK_ONLY,
     error_page: ErrorPage | None = None,
 ) -> web.Application:
-    """Return the admin port of a process without an order store: probes and metrics only."""
+    """Return the admin port of a process without an order store: probes, metrics, and its state for the console."""
     guard = Guard(access=access, log=log, error_page=error_page)
     app = web.Application(middlewares=[guard.check], client_max_size=responses.API_BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
+    process = ProcessPart(own)
+    app.add_routes(process.routes())
+    app[server.BEFORE_STOP] = process.leave
     app.on_response_prepare.append(server.set_server_header)
+
+    async def end_streams(_: web.Application) -> None:
+        own.tail.close()
+
+    app.on_shutdown.append(end_streams)
     return app
 
 
 def application(
     *,
     accounts: Mapping[str, Account],
+    own: OwnProcess,
+    live: LiveParts,
     orders: OrdersPort,
     held: HeldPort,
     replays: ReplaysPort,
@@ -83,21 +106,20 @@ def application(
     log: AuditLog,
     access: Access = LOOPBACK_ONLY,
     accounts_faults: Callable[[], Sequence[str]] = tuple,
-    counts_here: bool = True,
     time_limit: TimeLimit | None = None,
     names: EventNames = event_names.LOGICAL,
 ) -> web.Application:
     """Return the whole admin port.
 
-    `counts_here` is true if receiver and worker run in this process. `accounts_faults` has the faults of accounts.toml
-    and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
+    `own` is this process, and its tail is the one that the console shows. `accounts_faults` has the faults of
+    accounts.toml and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
     batches to `changes`, and `retries` counts the outcomes of retries. Reading and deciding is under the `time_limit`.
     `names` are those that consumers see in events.
     """
     time_limit = time_limit or TimeLimit(LIMIT_S)
     pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
-    app = probes(readiness=readiness, registry=registry, log=log, access=access, error_page=pages.error)
+    app = probes(own=own, readiness=readiness, registry=registry, log=log, access=access, error_page=pages.error)
     amounts = HeldAmounts(accounts=accounts, held=held, time_limit=time_limit)
     held_part = HeldPart(
         accounts=accounts,
@@ -135,7 +157,7 @@ def application(
     app.add_routes(FeedPart(events=events, changes=changes, names=names).routes())
     raw = RawPart(accounts=accounts, orders=orders, held=held, audit=audit, verify=verify, now_ms=now_ms, log=log)
     app.add_routes(raw.routes())
-    activity = Activity(registry, counts_here=counts_here)
+    activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(
         accounts=accounts,
@@ -146,6 +168,8 @@ def application(
         raw=raw,
         changes=changes,
         activity=activity,
+        processes=live.processes,
+        started_at_ms=own.identity.started_at_ms,
         now=Now(held=held, amounts=amounts, readiness=readiness, registry=registry),
         pages=pages,
         now_ms=now_ms,
@@ -174,6 +198,16 @@ def application(
     )
     app.add_routes(keys_part.routes())
     app.add_routes(AuditPages(audit=audit, changes=changes, pages=pages, now_ms=now_ms).routes())
+    tail_pages = TailPages(
+        accounts=accounts,
+        tail=own.tail,
+        recent=live.recent,
+        refusals=refusals,
+        changes=changes,
+        are_processes_known=live.processes.are_known,
+        pages=pages,
+    )
+    app.add_routes(tail_pages.routes())
     app.add_routes(pages.routes())
 
     async def answer_waiters(_: web.Application) -> None:

@@ -19,6 +19,7 @@ from workers.admin.notifications import NotificationAnswer
 from workers.admin.now import Now
 from workers.admin.orders import RefusedRequests
 from workers.admin.pages import ConsoleFrame
+from workers.admin.processes import Processes
 from workers.admin.raw_bytes import RawPart
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
@@ -42,6 +43,8 @@ class ConsolePart:
         raw: RawPart,
         changes: OrderChanges,
         activity: Activity,
+        processes: Processes,
+        started_at_ms: int,
         now: Now,
         pages: ConsoleFrame,
         now_ms: Callable[[], int],
@@ -54,6 +57,8 @@ class ConsolePart:
         self._raw = raw
         self._changes = changes
         self._activity = activity
+        self._processes = processes
+        self._started_at_ms = started_at_ms
         self._now = now
         self._pages = pages
         self._now_ms = now_ms
@@ -68,7 +73,7 @@ class ConsolePart:
         ]
 
     async def overview(self, _: web.Request) -> web.Response:
-        """Show the first facts, the charts, the orders that changed last, and the held notifications by reason."""
+        """Show the first facts, charts, processes, the orders that changed last, and held notifications by reason."""
         seen = self._changes.seen
         facts = await self._now.facts(now_ms=self._now_ms())
         recent = await self._orders.order_list(OrderQuery(limit=RECENT))
@@ -79,6 +84,10 @@ class ConsolePart:
             facts=facts,
             oldest=_moment(facts.oldest_ms),
             received=_moment(facts.received_ms),
+            rates=self._activity.rates.rates(),
+            counted_since=_moment(self._started_at_ms),
+            processes=[(seen, _moment(seen.seen_at_ms)) for seen in await self._processes.seen()],
+            are_processes_known=self._processes.are_known,
             curves=self._activity.curves(),
             width=WIDTH,
             height=HEIGHT,

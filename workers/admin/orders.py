@@ -17,6 +17,7 @@ from schemas.accounts import Account, Family
 from schemas.money import Money
 from schemas.orders import Order
 from workers.admin import cursors, merchants, order_filters, responses, shapes
+from workers.admin.process_state import RefusedOne
 from workers.admin.responses import ApiError
 from workers.admin.timeline import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
@@ -34,9 +35,11 @@ VERSION_CONFLICTS_MAX = 3  # attempts after version conflicts with batches, befo
 
 
 class RefusedRequests(Protocol):
-    """The requests that the receiver has refused recently; none if it runs in another process."""
+    """The requests that the receivers have refused recently, oldest first."""
 
     def of_order(self, scope: str, order: str) -> Sequence[RefusedRequest]: ...
+
+    def newest(self, limit: int) -> Sequence[RefusedOne]: ...
 
 
 class ExpectedAmount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

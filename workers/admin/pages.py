@@ -7,14 +7,14 @@ import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import UnsetType
 
-from workers.admin import page_times, reason_texts, shapes
-from workers.admin.notifications import NotificationAnswer
+from workers.admin import page_times, reason_texts
 from workers.admin.responses import ApiError
 
 FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
@@ -33,11 +33,12 @@ _TITLES = {
     500: "This program has failed",
     503: "There is no answer now",
 }
-ASSETS = {"style.css": "text/css", "script.js": "text/javascript"}
+ASSETS = {"style.css": "text/css", "script.js": "text/javascript", "tail.js": "text/javascript"}
 NAVIGATION = (
     ("/", "Now"),
     ("/orders", "Orders"),
     ("/held", "Held"),
+    ("/tail", "Tail"),
     ("/keys", "Keys"),
     ("/audit", "Audit"),
 )  # path and name of each page in the bar at the top
@@ -102,6 +103,17 @@ class ConsoleFrame:
         return web.Response(body=self._assets[name], headers=headers)
 
 
+class NamesOrder(Protocol):
+    """A shape that names an order; `auth_app_id` may be unset."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def auth_app_id(self) -> str | UnsetType: ...
+    @property
+    def order(self) -> str: ...
+
+
 class Given(dict[str, str]):
     """The parameters of a filter that have a value; any other is empty."""
 
@@ -125,9 +137,7 @@ def path(text: str) -> str:
     return quote(text, safe="")
 
 
-def order_path(
-    named: shapes.OrderMatch | shapes.OrderAnswer | shapes.HeldAnswer | NotificationAnswer,
-) -> str:
+def order_path(named: NamesOrder) -> str:
     """Return the path of the page of the order that a shape names."""
     found = f"/orders/{path(named.account)}/{path(named.order)}"
     return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found

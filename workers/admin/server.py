@@ -5,7 +5,7 @@ aiohttp's version, and with a traceback in the log that any port scanner can cau
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ from workers.admin import guard, responses
 from workers.admin.guard import AuditLog
 from workers.admin.responses import ApiError
 
+# An application's last act before its port stops listening, while requests are still answered.
+BEFORE_STOP: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("before_stop")
 SERVER = "alipay-notify"
 SHUTDOWN_S = 2.0  # for requests in progress; long polls are answered at once
 KEEPALIVE_S = 65.0
@@ -79,6 +81,12 @@ async def serving(application: web.Application, *, host: str, port: int, log: Au
         try:
             yield listener.sockets[0].getsockname()[1]
         finally:
-            listener.close()
+            try:
+                await application.get(BEFORE_STOP, _nothing)()
+            finally:
+                listener.close()
     finally:
         await runner.cleanup()
+
+
+async def _nothing() -> None: ...

@@ -18,6 +18,7 @@ from tests.support import alipay
 from tests.support.fakes import MemoryLogger
 from workers.admin.guard import OpenAdmin
 from workers.admin.probes import Check
+from workers.admin.process_state import ProcessRole
 
 
 async def test_failed_chore_is_logged_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +194,10 @@ def test_config_is_refused_without_accounts_or_with_an_open_admin_port(tmp_path:
     key = alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key()))
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(f'[accounts.a]\nfamily = "mapi"\nsign_type = "RSA"\nkeys = ["{key}"]\nseller_id = "1"\n')
-    assert process.read_config(settings.load({}, accounts=accounts)).admin_access.token is None
+    config = process.read_config(settings.load({}, accounts=accounts))
+    assert config.admin_access.token is None
+    identity = process.identity(ProcessRole.WORKER, config)
+    assert identity.instance.endswith(f"-{os.getpid()}")
+    assert (identity.version, identity.started_at_ms > 0) == (process.version_text(), True)
     with pytest.raises(OpenAdmin):
         process.read_config(settings.load({}, accounts=accounts, admin_host="0.0.0.0"))

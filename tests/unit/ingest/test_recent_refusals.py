@@ -30,6 +30,16 @@ def test_oldest_refusals_are_dropped() -> None:
     assert [request.order for request in recent.all()] == ["2", "3", "4"]
 
 
+def test_refusals_after_a_number_are_those_that_came_since() -> None:
+    recent = RecentRefusals(kept_max=3)
+    for number in range(5):
+        recent.add(one(str(number)))
+    assert [request.order for request in recent.after(4)] == ["4"]
+    assert [request.order for request in recent.after(0)] == ["2", "3", "4"]  # the first two are gone
+    assert recent.after(5) == recent.after(6) == recent.newest(0) == []
+    assert [request.order for request in recent.newest(2)] == ["3", "4"]
+
+
 def test_refusals_are_found_by_account_and_order() -> None:
     recent = RecentRefusals()
     recent.add(one("a", 1))

@@ -46,6 +46,20 @@ class TurnedClock(SystemClock):
         return self.now_ms
 
 
+class Watching:
+    """Viewers, or none."""
+
+    def __init__(self, *, is_watched: bool) -> None:
+        self.is_watched = is_watched
+        self.seen: list[dict[str, str]] = []
+
+    def received(self, **fields: str) -> None:
+        self.seen.append(fields)
+
+    def refused(self, **fields: str) -> None:
+        self.seen.append(fields)
+
+
 def reporting(
     registry: CollectorRegistry,
     logger: MemoryLogger,
@@ -54,6 +68,7 @@ def reporting(
     sample: int = 1,
     clock: Clock | None = None,
     resends: Resends | None = None,
+    viewers: Watching | None = None,
 ) -> Reporting:
     metrics = ReceiverMetrics(registry)
     metrics.accounts_in_use([KeyRing("s", SignType.RSA2, ())])
@@ -63,6 +78,7 @@ def reporting(
         recent=recent,
         clock=clock or SystemClock(),
         resends=resends,
+        viewers=viewers,
         accepted_sample=sample,
         refusals_per_s=2,
     )
@@ -165,3 +181,21 @@ def test_requests_beyond_the_quota_do_not_displace_refusals_that_name_an_order(
     reporter.refused(Throttled(), finished())
     assert [each.order for each in recent.all()] == ["O-9"]
     assert received(registry) == {("s", "bad_signature"): 1, ("s", "throttled"): 1}
+
+
+def test_viewers_see_accepted_and_refused_requests_only_while_they_watch(
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
+) -> None:
+    viewers = Watching(is_watched=False)
+    reporter = reporting(registry, logger, recent, viewers=viewers)
+    for is_watched in (False, True):
+        viewers.is_watched = is_watched
+        reporter.accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=False)
+        ambiguous = Authentic("k", b"digest", b"n-2", is_ambiguous=True)
+        reporter.accepted("s", ambiguous, is_stale=False, began_s=0.0, is_gone=False)
+        reporter.refused(Unauthentic(Refusal.BAD_SIGNATURE), finished(body=b"out_trade_no=O-2"))
+        reporter.refused(Throttled(), finished(body=b"out_trade_no=O-3"))
+    accepted, no_number, refused = viewers.seen
+    assert accepted == {"account": "s", "scope": "s", "order": "O-1", "notification_id": "n-1"}
+    assert no_number["order"] == ""
+    assert (refused["order"], refused["outcome"], refused["reason"]) == ("O-2", "bad_signature", "bad_signature")

@@ -4,14 +4,18 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from schemas import topics
+from schemas.events import Outgoing
 from schemas.money import Money
 from tests.support.admin import ACCOUNTS, NOW_MS
 from tests.support.fakes import MemoryLogger
+from tests.support.plans import delivery, plan
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.settlement import drafting
+from workers.tail import Tail
 
 
 class BrokenChanges(OrderChanges):
@@ -48,3 +52,15 @@ def test_failing_log_stops_no_batch() -> None:
     observed.settled(drafting.empty(), [])
     observed.settled(drafting.empty(), [])
     assert observed.failures == 2
+
+
+async def test_tail_has_batches_and_events_only_while_it_is_watched() -> None:
+    tail = Tail(now_ms=lambda: NOW_MS)
+    metrics = WorkerMetrics(CollectorRegistry(), ACCOUNTS, now_ms=lambda: NOW_MS)
+    observed = Observers(metrics=metrics, log=WorkerLog(MemoryLogger()), changes=OrderChanges(), tail=tail)
+    event = Outgoing(id="0-1", topic=topics.HELD, key=b"shop:A1", value=b"{}", headers=())
+    for _ in range(2):
+        observed.settled(plan(deliveries=[delivery(1)]), [])
+        observed.emitted([event])
+        tail.watch()
+    assert [entry.kind for entry in tail.after(0, 10)] == ["settled", "sent"]

@@ -115,3 +115,17 @@ def test_address_is_read_from_its_file_and_not_shown(tmp_path: Path) -> None:
 
 def test_redis_address_is_none_if_unset() -> None:
     assert settings.redis_address(configured()) is None
+
+
+def test_peers_are_names_or_addresses_with_a_port() -> None:
+    assert settings.peer_addresses(configured()) == []
+    found = settings.peer_addresses(configured(PEERS="ingest-1:9464, 127.0.0.1:1,[::1]:65535,"))
+    assert found == [("ingest-1", 9464), ("127.0.0.1", 1), ("::1", 65535)]
+
+
+@pytest.mark.parametrize(
+    "text", ["ingest-1", ":9464", "ingest-1:0", "ingest-1:70000", "http://ingest-1:9464", "a b:1x"]
+)
+def test_peer_without_a_usable_port_is_refused(text: str) -> None:
+    with pytest.raises(UnreadableFile, match="PEERS"):
+        settings.peer_addresses(configured(PEERS=text))

@@ -104,6 +104,12 @@ def test_prometheus_scrapes_the_admin_ports_by_job(directory: Directory, world: 
     }
 
 
+def test_console_is_given_the_admin_ports_of_receivers_and_workers() -> None:
+    chosen = engine._ports(SOME)
+    wanted = [*chosen.receivers_admin, *chosen.workers]
+    assert engine._peers(chosen) == {"peers": ",".join(f"127.0.0.1:{port}" for port in wanted)}
+
+
 def test_spec_without_processes_is_nothing() -> None:
     assert EngineSpec().is_nothing
     assert EngineSpec(balancer=True).is_nothing, "HAProxy alone has no receivers"

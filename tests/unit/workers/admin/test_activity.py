@@ -6,7 +6,7 @@ from workers.admin.activity import SAMPLES_MAX, Activity
 
 async def test_curves_show_rises_of_counters_and_values_of_gauges() -> None:
     world = World()
-    activity = Activity(world.registry)
+    activity = Activity(world.registry, counts=world.own.counts)
     assert [curve.figure for curve in activity.curves()] == ["0"] * 6
     activity.sample()
     for number in range(3):
@@ -22,5 +22,5 @@ async def test_curves_show_rises_of_counters_and_values_of_gauges() -> None:
 
 
 def test_console_without_receiver_and_worker_leaves_out_their_curves() -> None:
-    activity = Activity(World().registry, counts_here=False)
+    activity = Activity(World().registry, counts=None)
     assert [curve.name for curve in activity.curves()] == ["Held", "Unsent events"]

@@ -39,12 +39,13 @@ def test_openapi_document_has_exactly_the_paths_and_methods_of_the_api() -> None
     assert described == api | {("POST", "/notify/{account}")}
 
 
-async def test_process_without_orders_serves_only_probes_and_metrics() -> None:
+async def test_process_without_orders_serves_only_probes_metrics_and_its_state() -> None:
     async def ready() -> list[Check]:
         return [Check(name="receiver", ok=True)]
 
-    application = app.probes(readiness=ready, registry=CollectorRegistry(), log=MemoryLogger())
-    assert served(application) == {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
+    own = World().own
+    application = app.probes(own=own, readiness=ready, registry=CollectorRegistry(), log=MemoryLogger())
+    assert served(application) == {("GET", path) for path in ("/livez", "/readyz", "/metrics", "/api/process")}
     async with TestClient(TestServer(application)) as client:
         answer = await client.get("/readyz")
         assert (answer.status, answer.headers["Server"]) == (200, "alipay-notify")
