@@ -10,6 +10,7 @@ forgeries can hide a notification, but not use more memory. Of those that came a
 make room. A sender that follows the schedule for hours with one id looks like Alipay.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -39,7 +40,7 @@ class Resends:
     def __init__(self, *, once_max: int = ONCE_MAX, again_max: int = AGAIN_MAX) -> None:
         self._once_max = once_max
         self._again_max = again_max
-        self._once: dict[_Key, int] = {}  # oldest first
+        self._once: OrderedDict[_Key, int] = OrderedDict()  # oldest first
         self._again: dict[_Key, _Resent] = {}
 
     def refused(self, account: Account, id_: bytes, at_ms: int) -> None:
@@ -49,9 +50,12 @@ class Resends:
         key = (account.name, id_)
         known = self._again.get(key)
         first_ms = self._once.get(key)
+        if known is None and first_ms is None:
+            self._begin(key, at_ms)
+            return
         before = known.received_ms if known is not None else () if first_ms is None else (first_ms,)
         tries = retry_profiles.expected(retry_profiles.of(account), (*before, at_ms))
-        if tries is not None and tries.seen > max(1, len(before)):
+        if tries is not None and tries.seen > len(before):
             self._once.pop(key, None)
             self._keep(key, _Resent((*before, at_ms), tries), at_ms)
         elif known is not None and _counts(known.tries, at_ms):
@@ -78,16 +82,19 @@ class Resends:
     def _begin(self, key: _Key, at_ms: int) -> None:
         self._once.pop(key, None)
         if len(self._once) >= self._once_max:
-            del self._once[next(iter(self._once))]
+            self._once.popitem(last=False)
         self._once[key] = at_ms
 
     def _keep(self, key: _Key, resent: _Resent, now_ms: int) -> None:
         if key not in self._again and len(self._again) >= self._again_max:
-            self._again = {key: each for key, each in self._again.items() if _counts(each.tries, now_ms)}
-        if key not in self._again and len(self._again) >= self._again_max:
-            least = min(self._again, key=lambda one: (self._again[one].tries.seen, self._again[one].tries.last_ms))
-            del self._again[least]
+            self._make_room(now_ms)
         self._again[key] = resent
+
+    def _make_room(self, now_ms: int) -> None:
+        """Drop those that do not count, and so many others that it is seldom needed: it looks at all of them."""
+        counting = [(key, each) for key, each in self._again.items() if _counts(each.tries, now_ms)]
+        counting.sort(key=lambda one: (one[1].tries.seen, one[1].tries.last_ms), reverse=True)
+        self._again = dict(counting[: self._again_max * 9 // 10])
 
 
 def _counts(tries: Tries, now_ms: int) -> bool:

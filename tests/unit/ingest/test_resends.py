@@ -118,11 +118,11 @@ def test_flood_of_forgeries_takes_no_more_memory_and_hides_only_single_requests(
 
 
 def test_of_many_that_come_again_those_that_came_least_often_make_room() -> None:
-    resends = Resends(again_max=3)
+    resends = Resends(again_max=10)
     refused(resends, 0, 4, 14)
-    for number in range(20):
+    for number in range(100):
         refused(resends, 10, 14, id_=b"f-%d" % number)
-    assert len(resends._again) == 3
+        assert len(resends._again) <= 10
     assert told(resends, 14) == {"shop": LAST}
 
 
