@@ -32,7 +32,8 @@ from schemas.telemetry import REDACTED, Field
 LIBRARY_EVERY_S = 10.0  # between two lines with the same text from a library
 LIBRARY_TEXTS_MAX = 500
 SERVICE = "alipay-notify"  # and the name of the role, if there are several
-KAFKA_CLIENT = "aiokafka"
+# Libraries that report outages as errors: a broker's, which our own lines report as far as it matters; a collector's.
+WARN_ONLY = frozenset({"aiokafka", "opentelemetry"})
 GATHER_S = 0.02  # lines that arrive within this time are written together
 QUEUE_MAX = 20_000
 STOP_S = 2.0  # for writing the last lines, if the reader has stopped reading
@@ -167,8 +168,8 @@ def capture_standard_logging(log_writer: LogWriter) -> None:
     """Send warnings and errors of libraries through `log_writer`, at most one per text every `LIBRARY_EVERY_S`.
 
     aiohttp's server is silenced: it logs a traceback for each malformed request, which any sender can cause. The
-    receiver counts such requests itself. Lines of the Kafka client are warnings without a traceback, whatever their
-    level: they are about an outage, which our own lines report as far as it matters.
+    receiver counts such requests itself. Lines of the libraries in `WARN_ONLY` are warnings without a traceback,
+    whatever their level.
     """
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)
@@ -206,7 +207,7 @@ class _Forward(logging.Handler):
         error: BaseException | str | None = raised
         put = self._log_writer.error if record.levelno >= logging.ERROR else self._log_writer.warning
         # An error of the client may also reach asyncio's log, from a task that nobody awaited.
-        if KAFKA_CLIENT in (_package(record.name), _package(type(raised).__module__)):
+        if not WARN_ONLY.isdisjoint((_package(record.name), _package(type(raised).__module__))):
             put = self._log_writer.warning
             error = f"{type(raised).__name__}: {raised}".rstrip(": ") if raised else None
         put(record.getMessage()[:VALUE_CHARACTERS_MAX], logger=record.name, **({Field.ERROR: error} if error else {}))

@@ -9,8 +9,9 @@ A receiver:
   2. the public port stops listening; requests in progress finish                              8 s  SHUTDOWN_TIMEOUT_S
   3. background tasks are cancelled; the admin port closes                                     4 s
   4. the producer sends its pending records and closes (embedded: worker, then the files)      7 s
-  5. queued log lines are written                                                              2 s
-  In all at most 26 s.
+  5. the last spans are exported, if the process traces                                        3 s
+  6. queued log lines are written                                                              2 s
+  In all at most 29 s.
 
 A worker:
   1. background tasks are cancelled; the admin port closes, so readiness is gone               4 s
@@ -18,8 +19,9 @@ A worker:
   3. the relay sends what lies in the outbox, once more                                       10 s
   4. the consumer leaves its group; the event producer closes                              8 + 8 s
   5. the store gives its leases back and closes                                               30 s
-  6. queued log lines are written                                                              2 s
-  In all a few seconds if PostgreSQL and Kafka answer, about 75 s if both hang.
+  6. the last spans are exported, if the process traces                                        3 s
+  7. queued log lines are written                                                              2 s
+  In all a few seconds if PostgreSQL and Kafka answer, about 78 s if both hang.
 
 Service managers send SIGKILL after 45 s. That loses nothing: records in hand are not committed and are redelivered,
 events that are not acknowledged stay in the outbox. A second signal exits at once.

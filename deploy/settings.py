@@ -49,6 +49,11 @@ class AdminSettings(Settings):
     log_queue_max: int = Field(
         20_000, ge=1, description="Log lines that may wait to be written; further ones are dropped."
     )
+    traces: bool = Field(
+        False,
+        description="Send traces to an OpenTelemetry collector (extra otel). The variables OTEL_… say where to, "
+        "and how many: by default, of every hundredth notification.",
+    )
 
 
 class EngineSettings(AdminSettings, ReceiverSettings):

@@ -14,8 +14,12 @@ class CannotBind(Exception):
     """A port cannot be bound; the text says which, why, and what to do."""
 
 
+class CannotTrace(Exception):
+    """Traces are wanted and not possible; the text says why, and what to do."""
+
+
 # Exceptions that refuse the start of any process; each engine adds its own.
-REFUSALS = (BadAccounts, OpenAdmin, CannotBind, InfrastructureDown, OSError)
+REFUSALS = (BadAccounts, OpenAdmin, CannotBind, CannotTrace, InfrastructureDown, OSError)
 
 
 def fault_lines(error: BaseException) -> list[str]:

@@ -17,7 +17,7 @@ from ingest.log_port import Logger
 from ingest.metrics import ReceiverMetrics
 from ingest.notify_verify import NotifyVerify
 from ingest.quota import Quota
-from ingest.receive import Confirm, Log, Receipts, Reception, no_receipt
+from ingest.receive import AppendSpans, Confirm, Log, Receipts, Reception, no_receipt
 from ingest.recent_refusals import RecentRefusals
 from ingest.reporting import Reporting, Viewers
 from ingest.resends import Resends
@@ -44,10 +44,11 @@ async def serving(
     confirm: Confirm | None = None,
     clock: Clock | None = None,
     receipts: Receipts = no_receipt,
+    spans: AppendSpans | None = None,
 ) -> AsyncIterator[Receiver]:
     """Run a receiver. On exit it drains and stops; the caller may close the log only after that.
 
-    `confirm` defaults to Alipay's notify_verify.
+    `confirm` defaults to Alipay's notify_verify. Without `spans` nothing is traced.
 
     Raises:
         OSError: the address cannot be bound.
@@ -86,6 +87,7 @@ async def serving(
             clock=clock,
             observer=metrics,
             receipts=receipts,
+            spans=spans,
         )
         receiver = Receiver(settings=settings, reception=reception, reporting=reporting, clock=clock)
         try:

@@ -16,6 +16,7 @@ from schemas import telemetry
 from schemas.dispositions import Outcome, Refusal
 from schemas.series import Histogram, HistogramFamily, Series, SeriesFamily
 from schemas.telemetry import MetricFamily
+from schemas.trace_context import TraceContext
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 OTHER_METHOD = "_OTHER"
@@ -101,6 +102,10 @@ class ReceiverMetrics:
         """As `answered`, but faster, for the most frequent outcome."""
         self._accepted[account].inc()
         self._accepted_answers.observe(seconds)
+
+    def exemplify(self, seconds: float, trace: TraceContext, *, at_s: float) -> None:
+        """Note the trace of an accepted notification, whose duration was counted."""
+        self._accepted_answers.exemplify(seconds, trace.trace_id, at_s=at_s)
 
     def _new_answers(self, method: str, status: int) -> Histogram:
         known = method if method in METHODS else OTHER_METHOD

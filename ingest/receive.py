@@ -19,11 +19,12 @@ from ingest.authenticate import Authentic, SigningHeaders
 from ingest.clock import Clock
 from ingest.errors import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
 from ingest.quota import Quota
-from schemas import record_format
+from schemas import record_format, trace_context
 from schemas.accounts import Account, Family
 from schemas.dispositions import Refusal
 from schemas.form import BODY_BYTES_MAX
 from schemas.record_format import Record, RecordContents
+from schemas.trace_context import TraceContext
 
 PATH = b"/notify/"
 MEDIA_TYPES = {
@@ -89,6 +90,26 @@ class AppendObserver(Protocol):
         """Count one append; `durable` is false if it raised or was cancelled."""
 
 
+class AppendSpan(Protocol):
+    """The span of a sampled notification. It must not raise."""
+
+    @property
+    def context(self) -> TraceContext: ...
+
+    def end(self, error: BaseException | None = None, /) -> None:
+        """End the span: the record is durable, or, after this error, perhaps not."""
+
+
+class AppendSpans(Protocol):
+    """Starts the spans of authentic notifications. It must not raise.
+
+    Each begins a trace: a `traceparent` of the request is ignored, because Alipay sends none.
+    """
+
+    def sampled(self, account: Account, notify_id: bytes, began_s: float | None, /) -> AppendSpan | None:
+        """Return a span that began with the request at this monotonic time; `None` if it is not sampled."""
+
+
 class Receipts(Protocol):
     def __call__(self, contents: RecordContents, /) -> bytes:
         """Return this receiver's receipt MAC of the contents that it has verified; empty without a receipt key."""
@@ -100,11 +121,15 @@ def no_receipt(contents: RecordContents, /) -> bytes:
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """A durable notification. `is_stale`: its `request-time` is outside Antom's resend period (only counted)."""
+    """A durable notification. `is_stale`: its `request-time` is outside Antom's resend period (only counted).
+
+    `trace` is its span, if it is sampled.
+    """
 
     account: Account
     authentic: Authentic
     is_stale: bool
+    trace: TraceContext | None = None
 
 
 class Reception:
@@ -120,8 +145,10 @@ class Reception:
         clock: Clock,
         observer: AppendObserver,
         receipts: Receipts = no_receipt,
+        spans: AppendSpans | None = None,
     ) -> None:
         self._receipts = receipts
+        self._spans = spans
         self._accounts = accounts
         self._paths: dict[bytes, KeyedAccount] = {}
         accounts.watch(self._map_paths)
@@ -131,8 +158,8 @@ class Reception:
         self._clock = clock
         self._observer = observer
 
-    async def receive(self, arrived: Arrived) -> Accepted:
-        """Receive one notification. When this returns, its record is durable.
+    async def receive(self, arrived: Arrived, began_s: float | None = None) -> Accepted:
+        """Receive one notification, whose header was complete at `began_s`. When this returns, its record is durable.
 
         Only then may the receiver answer `success`, because from that answer on Alipay no longer resends.
 
@@ -162,10 +189,15 @@ class Reception:
                 await _in_a_task(self._confirm.confirm(account, authentic.notify_id))
             contents = _contents(keyed, arrived, body, signing, authentic, received_at_ms)
             receipt = self._receipts(contents)
-            await self._append(record_format.encode(contents, authentic.number, receipt, authentic.scope))
+            record = record_format.encode(contents, authentic.number, receipt, authentic.scope)
+            trace = None
+            if self._spans is None:
+                await self._append(record)
+            else:
+                trace = await self._append_traced(record, self._spans.sampled(account, authentic.notify_id, began_s))
         finally:
             self._quota.release(size)
-        return Accepted(account, authentic, is_stale)
+        return Accepted(account, authentic, is_stale, trace)
 
     def account_at(self, target: bytes) -> Account | None:
         """Return the account at a request target, or `None`. The path is compared exactly; the query is ignored."""
@@ -186,6 +218,19 @@ class Reception:
             is_durable = True
         finally:
             self._observer.appended(self._clock.monotonic_s() - began_s, durable=is_durable)
+
+    async def _append_traced(self, record: Record, span: AppendSpan | None) -> TraceContext | None:
+        """Append the record. If it is sampled, its header leads to the span."""
+        if span is None:
+            await self._append(record)
+            return None
+        try:
+            await self._append(Record(record.key, record.value, trace_context.added(record.headers, span.context)))
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
+        return span.context
 
 
 def _nowhere(target: bytes) -> Malformed | NoSuchAccount:

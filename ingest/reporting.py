@@ -19,6 +19,7 @@ from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Outcome, Refusal
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
+from schemas.trace_context import TraceContext
 
 
 class Viewers(Protocol):
@@ -82,13 +83,24 @@ class Reporting:
         self._refusals = RateLimit(per_s=refusals_per_s)
         self._faults = RateLimit(per_s=1.0, burst=5.0)
 
-    def accepted(self, account: str, authentic: Authentic, *, is_stale: bool, began_s: float, is_gone: bool) -> None:
+    def accepted(
+        self,
+        account: str,
+        authentic: Authentic,
+        *,
+        is_stale: bool,
+        began_s: float,
+        is_gone: bool,
+        trace: TraceContext | None = None,
+    ) -> None:
         """Report a durable notification. `is_gone`: the sender has left, gets no answer and will resend it."""
         seconds = self._clock.monotonic_s() - began_s
         if is_gone:
             self._metrics.answered(account, Outcome.GONE, method="POST", status=200, seconds=seconds)
         else:
             self._metrics.accepted(account, seconds)
+        if trace is not None:
+            self._metrics.exemplify(seconds, trace, at_s=self._clock.epoch_ms() / 1000)
         self._metrics.verified(account, authentic.key_id)
         if is_stale:
             self._metrics.stale_request_time(account)
@@ -112,6 +124,7 @@ class Reporting:
                 Field.NOTIFY_ID: _text(authentic.notify_id),
                 Field.KEY_ID: authentic.key_id,
                 Field.DURATION_MS: round(seconds * 1000, 3),
+                **({} if trace is None else {Field.TRACE_ID: trace.trace_id, Field.SPAN_ID: trace.span_id}),
             },
         )
 

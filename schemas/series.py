@@ -6,6 +6,9 @@ family as a collector; nothing is imported from it.
 
 A family is used on one thread only, because an increment is not atomic. So counting takes no lock, and the buckets of a
 histogram are added up only at a scrape.
+
+A bucket may have an exemplar: the trace of its latest value that has one. It is noted by a call of its own, so that
+other values cost nothing; only OpenMetrics shows it.
 """
 
 from bisect import bisect_left
@@ -18,6 +21,14 @@ from schemas.telemetry import MetricFamily
 PIECE_SERIES = 1000  # well under a millisecond of rendering, so that requests are answered between two pieces
 
 
+class BucketExemplar(NamedTuple):
+    """The trace of one value, with the fields that a registry reads. `timestamp` is in seconds since 1970."""
+
+    labels: dict[str, str]
+    value: float
+    timestamp: float
+
+
 class SeriesSample(NamedTuple):
     """One sample, with the fields that a registry reads."""
 
@@ -25,7 +36,7 @@ class SeriesSample(NamedTuple):
     labels: dict[str, str]
     value: float
     timestamp: None = None
-    exemplar: None = None
+    exemplar: BucketExemplar | None = None
     native_histogram: None = None
 
 
@@ -104,16 +115,22 @@ class SeriesFamily:
 class Histogram:
     """One time series of a histogram."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("_bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)  # by bucket, each without those below it
         self.sum = 0.0
+        self.exemplars: dict[int, BucketExemplar] = {}  # by bucket
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def exemplify(self, value: float, trace_id: str, *, at_s: float) -> None:
+        """Note the trace of a value that was observed, as its bucket's exemplar."""
+        exemplar = BucketExemplar({"trace_id": trace_id}, value, at_s)
+        self.exemplars[bisect_left(self._bounds, value)] = exemplar
 
 
 class HistogramFamily:
@@ -153,8 +170,10 @@ class HistogramFamily:
             labels = dict(zip(self._labels, values, strict=True))
             counts = list(accumulate(series.counts))
             samples += [
-                SeriesSample(f"{self.name}_bucket", labels | {"le": bound}, count)
-                for bound, count in zip(bounds, counts, strict=True)
+                SeriesSample(
+                    f"{self.name}_bucket", labels | {"le": bound}, count, exemplar=series.exemplars.get(bucket)
+                )
+                for bucket, (bound, count) in enumerate(zip(bounds, counts, strict=True))
             ]
             samples.append(SeriesSample(f"{self.name}_count", labels, counts[-1]))
             samples.append(SeriesSample(f"{self.name}_sum", labels, series.sum))

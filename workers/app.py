@@ -32,6 +32,7 @@ from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
 from workers.time_limit import TimeLimit
+from workers.traces import NOT_TRACED, Tracing
 
 
 class WorkersStore(Store, HeldPort, ReplaysPort, Protocol):
@@ -114,6 +115,7 @@ async def working(
     notices: Events | None = None,
     leads: Callable[[], Awaitable[bool]] = always_leads,
     are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
+    tracing: Tracing = NOT_TRACED,
 ) -> AsyncIterator[Worker]:
     """Run a worker until the block ends; then it finishes its batch. Close log and store only after that.
 
@@ -134,6 +136,7 @@ async def working(
         now_ms=now_ms,
         files=files,
         time_limit=TimeLimit(handling_limit_s, interrupted=observer.interrupted),
+        tracing=tracing,
     )
     relay = Relays([Relay(emit, observer=observer) for emit in (processing.emit, processing.emit_notices)])
     one_in_hand = OneInHand()
@@ -150,6 +153,7 @@ async def working(
         token=token,
         are_settled=are_settled,
         fatal=FatalRecords(begun, one_in_hand, processing.set_aside),
+        tracing=tracing,
     )
     sweeper = Sweeper(
         parked=store,

@@ -26,6 +26,7 @@ from workers.errors import InfrastructureDown
 from workers.fatal_records import FatalRecords
 from workers.locks import IdempotencyLocks, LockResult
 from workers.settlement.plan import LogRecord, Position
+from workers.traces import NOT_TRACED, Tracing
 
 BATCH_MAX = 500  # beyond it a transaction's cost per record falls no further
 LOCK_WAITS = 5
@@ -87,6 +88,7 @@ class Consumer:
         are_settled: Callable[[Sequence[LogRecord]], Awaitable[bool]] = none_are_settled,
         batch_max: int = BATCH_MAX,
         lock_wait_s: float = LOCK_WAIT_S,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
         self._source = source
         self._locks = locks
@@ -98,6 +100,7 @@ class Consumer:
         self._batches = 0
         self._batch_max = batch_max
         self._lock_wait_s = lock_wait_s
+        self._tracing = tracing
         self._fatal = fatal
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
@@ -125,6 +128,12 @@ class Consumer:
         batch = await self._backoff.until_done(lambda: self._source.poll(self._batch_max))
         if not batch:
             return 0
+        with self._tracing.batch(batch):
+            await self._handle(batch)
+        return len(batch)
+
+    async def _handle(self, batch: Sequence[LogRecord]) -> None:
+        """Take the batch from its locks to their release."""
         self._batches += 1
         token = b"%s:%d" % (self._token, self._batches)
         last_positions = {log_record.record.key: log_record.position for log_record in batch}
@@ -137,7 +146,6 @@ class Consumer:
             await self._commit(batch)
         finally:
             await self._release(list(last_positions), token, done, since_s=locking_s)
-        return len(batch)
 
     async def _lock(self, keys: Sequence[bytes], token: bytes) -> LockResult:
         """Acquire the locks of these keys. Without Redis all keys count as ours, because the store decides anyway."""

@@ -18,6 +18,7 @@ from msgspec import Struct
 from schemas import topics
 from schemas.events import Outgoing
 from workers.errors import InfrastructureDown
+from workers.traces import NOT_TRACED, Sends, Tracing
 
 REFUSED_AGAIN_S = 30.0  # an event that was refused is offered again after this time
 
@@ -118,7 +119,13 @@ class EmissionObserver(Protocol):
 
 
 async def emit(
-    outbox: UnsentStore, events: Events, observer: EmissionObserver, limit: int, *, only: frozenset[str] = EVERYTHING
+    outbox: UnsentStore,
+    events: Events,
+    observer: EmissionObserver,
+    limit: int,
+    *,
+    only: frozenset[str] = EVERYTHING,
+    tracing: Tracing = NOT_TRACED,
 ) -> int:
     """Publish the oldest events of these topics that can be sent; mark those that went out. Return how many were tried.
 
@@ -131,7 +138,7 @@ async def emit(
         return 0
     started = time.perf_counter()
     outgoing = [event for _, event in unsent]
-    published = await events.publish(outgoing)
+    published = await _publish(events, tracing.sends(outgoing))
     if published.acknowledged:
         await outbox.mark_sent([unsent[index][0] for index in published.acknowledged])
         observer.step("emit", time.perf_counter() - started)
@@ -141,3 +148,13 @@ async def emit(
     if not (published.acknowledged or published.refused):
         raise InfrastructureDown(published.trouble or "no topic takes events now")
     return len(unsent)
+
+
+async def _publish(events: Events, sends: Sends) -> Published:
+    acknowledged: Sequence[int] = ()
+    try:
+        published = await events.publish(sends.events)
+        acknowledged = published.acknowledged
+    finally:
+        sends.end(acknowledged)
+    return published

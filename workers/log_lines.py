@@ -4,15 +4,17 @@ They have only numbers and values of closed sets, and no field of the form but i
 every n-th routine record; a held one always has its line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas import scopes
 from schemas.dispositions import HELD
 from schemas.telemetry import Field
+from schemas.trace_context import TraceContext
+from workers import traces
 from workers.errors import InfrastructureDown
 from workers.restarts import FailureKind, LoopName
-from workers.settlement.plan import Delivery, ParsedRecord, WritePlan
+from workers.settlement.plan import Delivery, ParsedRecord, Position, WritePlan
 
 
 class Logger(Protocol):
@@ -33,14 +35,21 @@ class WorkerLog:
         self._sample = max(sample, 1)
         self._routine = 0
 
-    def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
+    def settled(
+        self, plan: WritePlan, parsed_records: Sequence[ParsedRecord], trace: TraceContext | None = None
+    ) -> None:
+        """Log the dispositions of a batch. `trace` is its span, for the lines of sampled records."""
+        traced: dict[Position, dict[str, str]] = {}
+        if trace is not None:
+            ids = {Field.TRACE_ID: trace.trace_id, Field.SPAN_ID: trace.span_id}
+            traced = {parsed.position: ids for parsed in parsed_records if traces.is_sampled(parsed)}
         attempts = {parsed.position: parsed.held.attempts + 2 for parsed in parsed_records if parsed.held is not None}
         for delivery in plan.deliveries:
             if delivery.disposition not in HELD:
                 self._routine += 1
                 if self._routine % self._sample:
                     continue
-            self._settled(delivery, attempts.get(delivery.position, 1))
+            self._settled(delivery, attempts.get(delivery.position, 1), traced.get(delivery.position, {}))
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}
@@ -70,7 +79,7 @@ class WorkerLog:
         """Log that an observer failed: our bug, without an effect on any record."""
         self._logger.error("an observer failed", **{Field.ERROR: error})
 
-    def _settled(self, delivery: Delivery, attempt: int) -> None:
+    def _settled(self, delivery: Delivery, attempt: int, trace: Mapping[str, str]) -> None:
         account, auth_app_id = delivery.account, {}
         if "/" in account:
             account, merchant = scopes.split(account)
@@ -91,5 +100,6 @@ class WorkerLog:
                 Field.PARTITION: delivery.position.partition,
                 Field.OFFSET: delivery.position.offset,
                 Field.DURATION_MS: delivery.decided_at_ms - delivery.received_at_ms,
+                **trace,
             },
         )

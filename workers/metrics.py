@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from schemas import scopes, telemetry, topics
+from schemas import scopes, telemetry, topics, trace_context
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
@@ -74,6 +74,11 @@ class _Event(Struct):
 
 
 _decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def _since(cause: _Cause, now_s: float) -> float:
+    """Return the seconds since the notification was received."""
+    return max(0.0, now_s - cause.received_at.timestamp())
 
 
 class WorkerMetrics:
@@ -151,8 +156,17 @@ class WorkerMetrics:
                 continue
             cause = _decode_event(event.value).cause
             if cause is not None:
-                seconds = max(0.0, now_s - cause.received_at.timestamp())
-                self._end_to_end.of(_status(cause.status)).observe(seconds)
+                self._end_to_end.of(_status(cause.status)).observe(_since(cause, now_s))
+
+    def exemplify(self, events: Sequence[Outgoing]) -> None:
+        """Note the traces of acknowledged order events, whose way was measured."""
+        now_s = self._now_ms() / 1000
+        for event in events:
+            trace = trace_context.of(event.headers) if event.topic == topics.ORDER_EVENT else None
+            cause = None if trace is None else _decode_event(event.value).cause
+            if trace is not None and cause is not None:
+                durations = self._end_to_end.of(_status(cause.status))
+                durations.exemplify(_since(cause, now_s), trace.trace_id, at_s=now_s)
 
     def step(self, name: str, seconds: float) -> None:
         self._steps.of(name).observe(seconds)

@@ -1,4 +1,4 @@
-"""Observers of the worker: metrics, log lines, long polls, the tail. Best effort: none may block or fail a batch.
+"""Observers of the worker: metrics, log lines, long polls, the tail, traces. None may block or fail a batch.
 
 Each is called after the fact, with a plain call, and must not wait. If one raises, that is our bug: it is counted and
 logged, and the batch stays processed.
@@ -16,10 +16,11 @@ from workers.metrics import WorkerMetrics
 from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import ParsedRecord, WritePlan
 from workers.tail import Tail
+from workers.traces import NOT_TRACED, Tracing
 
 
 class Observers:
-    """Metrics, log lines, long polls and the tail behind one `ProcessingObserver` and `ConsumerObserver`."""
+    """Metrics, log lines, long polls, the tail and traces behind one `ProcessingObserver` and `ConsumerObserver`."""
 
     def __init__(
         self,
@@ -29,9 +30,11 @@ class Observers:
         changes: OrderChanges,
         key_uses: KeyUses | None = None,
         tail: Tail | None = None,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
         self._key_uses = key_uses
         self._metrics = metrics
+        self._tracing = tracing
         self._log = log
         self._changes = changes
         self._tail = tail
@@ -40,7 +43,7 @@ class Observers:
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         self._notify(lambda: self._changes.settled(plan))
         self._notify(lambda: self._metrics.settled(plan, parsed_records))
-        self._notify(lambda: self._log.settled(plan, parsed_records))
+        self._notify(lambda: self._log.settled(plan, parsed_records, self._tracing.current))
         if (key_uses := self._key_uses) is not None:
             self._notify(lambda: key_uses.settled(plan, parsed_records))
         if self._tail is not None and self._tail.is_watched:
@@ -52,13 +55,17 @@ class Observers:
         if self._tail is not None and self._tail.is_watched:
             tail = self._tail
             self._notify(lambda: tail.emitted(events))
+        if self._tracing is not NOT_TRACED:
+            self._notify(lambda: self._metrics.exemplify(events))
 
     def step(self, name: str, seconds: float) -> None:
         self._metrics.step(name, seconds)
+        self._tracing.step(name, seconds)
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         self._metrics.paused(error, attempts=attempts, wait_s=wait_s)
         self._log.paused(error, attempts=attempts, wait_s=wait_s)
+        self._tracing.paused(error)
 
     def interrupted(self, step: str) -> None:
         """Observe that our code took longer than its limit; called in the thread that it ran in."""

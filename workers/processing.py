@@ -26,7 +26,7 @@ from msgspec import Struct, structs
 from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import Reason
-from workers import emission, record_reader
+from workers import emission, record_reader, traces
 from workers.dead_letters import DeadLetters
 from workers.emission import EmissionObserver, Events, UnsentStore
 from workers.errors import (
@@ -42,6 +42,7 @@ from workers.record_reader import AccountsFiles, Authenticate, FixedFiles, Recor
 from workers.settlement import decision, identity, loading, parking
 from workers.settlement.plan import Decide, HeldRow, LoadRequest, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 from workers.time_limit import TimeLimit, TookTooLong
+from workers.traces import NOT_TRACED, Tracing
 
 MET_LATELY_S = 30.0
 LIMIT_S = 5.0  # a batch is decided in a twentieth of a second
@@ -118,6 +119,7 @@ class Processing:
         files: AccountsFiles | None = None,
         time_limit: TimeLimit | None = None,
         settling_max_s: float = SETTLING_MAX_S,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
         self.dead_letters = dead_letters or DeadLetters()
         self._accounts = accounts
@@ -126,6 +128,7 @@ class Processing:
         self._reader = RecordReader(accounts, authenticate, self._files)
         self.time_limit = time_limit or TimeLimit(LIMIT_S)
         self._settling_max_s = settling_max_s
+        self._tracing = tracing
         self._store = store
         self._events = events
         self._notices = notices
@@ -149,7 +152,9 @@ class Processing:
 
     async def retry(self, rows: Sequence[HeldRow]) -> None:
         """Process held notifications again, as if their records had just arrived; for the sweeper and for a replay."""
-        if left := await self._handle([(LogRecord(row.position, row.record), row) for row in rows]):
+        with self._tracing.batch(rows):
+            left = await self._handle([(LogRecord(row.position, row.record), row) for row in rows])
+        if left:
             # The others are settled. This one's held row is locked, so that not even its due time can change.
             raise RowsLocked(f"another session of the database has locked the held row {left[0].position}")
 
@@ -280,7 +285,7 @@ class Processing:
             InfrastructureDown: as `emission.emit`.
         """
         only = emission.EVERYTHING if self._notices is None else emission.ORDER_EVENTS
-        return await emission.emit(self._store, self._events, self._observer, limit, only=only)
+        return await emission.emit(self._store, self._events, self._observer, limit, only=only, tracing=self._tracing)
 
     async def emit_notices(self, limit: int = 500) -> int:
         """Publish the notices of the outbox, if they have topics of their own."""
@@ -298,6 +303,7 @@ class Processing:
     ) -> None:
         """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
         started = time.perf_counter()
+        trace = self._tracing.current  # asked here: the store may decide on a thread of its own
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
             if snapshot.prior_deliveries:
@@ -309,6 +315,8 @@ class Processing:
                 decided = partial(decided, now_ms=now_ms, chance=self._chance)
                 plan = self.time_limit.run(decided, "decide", limit_s=limit_s)
                 is_reloaded = self._files.version != read_by.version
+                if trace is not None:
+                    plan.events = traces.marked(plan.events, parsed_records, trace)
                 plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts, is_reloaded=is_reloaded))
                 return plan
             except _END_PROCESS:

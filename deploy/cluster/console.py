@@ -11,7 +11,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import process
+from deploy import process, tracing
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.peers import PeerAddress, Peers
@@ -39,6 +39,7 @@ from workers.processing import Processing
 from workers.settlement.plan import HeldRow
 from workers.tail import Tail
 from workers.time_limit import TimeLimit
+from workers.traces import NOT_TRACED
 
 
 class NoTopics:
@@ -64,6 +65,9 @@ async def running(
     addresses = [PeerAddress(host, port) for host, port in peer_addresses(settings)]
     accounts = config.accounts
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(
+            tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
+        )
         store = await PostgresOrderStore.open(
             postgres_address(settings),
             holder=connections.name("console"),
@@ -75,7 +79,7 @@ async def running(
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
         worker_log = WorkerLog(log_writer, sample=settings.log_sample)
         authenticator = Authenticator(accounts, receipt_keys, clock=store.clock)
-        observer = Observers(metrics=worker_metrics, log=worker_log, changes=changes)
+        observer = Observers(metrics=worker_metrics, log=worker_log, changes=changes, tracing=traces or NOT_TRACED)
         processing = Processing(
             accounts=accounts,
             authenticate=authenticator.authenticate,
@@ -85,6 +89,7 @@ async def running(
             now_ms=now_ms,
             files=FilesInUse(authenticator, config.reloader),
             time_limit=TimeLimit(settings.handling_limit_s, interrupted=observer.interrupted),
+            tracing=traces or NOT_TRACED,
         )
         stack.enter_context(processing.time_limit.watching())
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
-from deploy import process, start_errors
+from deploy import process, start_errors, tracing
 from deploy.authentication import Authenticator
 from deploy.cluster import connections, kafka_admin
 from deploy.cluster import topics as topics_
@@ -54,6 +54,9 @@ async def running(
     )
     await watch.check()
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(
+            tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
+        )
         metrics = ReceiverMetrics(registry)
         client_log = stack.enter_context(ClientLog())
         publisher = Publisher(
@@ -100,6 +103,7 @@ async def running(
                     viewers=tail,
                     clock=config.clock,
                     receipts=Authenticator(config.accounts, receipt_keys).receipt,
+                    spans=traces,
                 )
             )
         yield {"public": process.url(settings.host, health.receiver.port), "admin": admin_url}

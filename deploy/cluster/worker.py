@@ -12,7 +12,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import process
+from deploy import process, tracing
 from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmations
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.client_log import ClientLog
@@ -50,6 +50,7 @@ from workers.redis import clients as redis_clients
 from workers.redis.locks import RedisLocks, spread
 from workers.restarts import LoopName
 from workers.tail import Tail
+from workers.traces import NOT_TRACED
 
 ASIDE_S = 3 * ASK_EVERY_S  # each other worker has asked for the lease by then
 
@@ -83,6 +84,9 @@ async def running(
 
     accounts.watch(warn)
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(
+            tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
+        )
         client_log = stack.enter_context(ClientLog())
         store = await PostgresOrderStore.open(postgres_address(settings), holder=name, clock=clock)
         stack.push_async_callback(store.close)
@@ -125,7 +129,12 @@ async def running(
                 notices=notices,
                 woken=store.woken,
                 observer=Observers(
-                    metrics=worker_metrics, log=worker_log, changes=OrderChanges(), key_uses=key_uses, tail=tail
+                    metrics=worker_metrics,
+                    log=worker_log,
+                    changes=OrderChanges(),
+                    key_uses=key_uses,
+                    tail=tail,
+                    tracing=traces or NOT_TRACED,
                 ),
                 token=name.encode(),
                 now_ms=now_ms,
@@ -135,6 +144,7 @@ async def running(
                 handling_limit_s=settings.handling_limit_s,
                 leads=store.leadership.leads,
                 are_settled=store.are_settled,
+                tracing=traces or NOT_TRACED,
             )
         )
         learnt = LearntAccounts(accounts, store)

@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import process, start_errors, watchdog
+from deploy import process, start_errors, tracing, watchdog
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
@@ -55,6 +55,7 @@ from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.restarts import LoopName
 from workers.tail import Tail
+from workers.traces import NOT_TRACED
 
 REFUSALS = (*start_errors.REFUSALS, AlreadyRunning, FileNotUsable)
 
@@ -93,6 +94,9 @@ async def running(
     config = process.read_config(settings)
     clock, accounts = config.clock, config.accounts
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(
+            tracing.running(settings, log_writer, system="alipay_notify", group="embedded")
+        )
         files = await stack.enter_async_context(directory.open_files(settings.data_dir, now_ms=clock.epoch_ms))
         recent, tail = RecentRefusals(), Tail(now_ms=clock.epoch_ms)
         changes = OrderChanges()
@@ -100,8 +104,14 @@ async def running(
         uses_kept = SqliteKeyUses(files.store.database, files.store.reads)
         key_uses = KeyUses(uses_kept, accounts.has_key)
         stack.push_async_callback(key_uses.write_last)
-        worker_log = WorkerLog(log_writer, sample=settings.log_sample)
-        observer = Observers(metrics=counted, log=worker_log, changes=changes, key_uses=key_uses, tail=tail)
+        observer = Observers(
+            metrics=counted,
+            log=WorkerLog(log_writer, sample=settings.log_sample),
+            changes=changes,
+            key_uses=key_uses,
+            tail=tail,
+            tracing=traces or NOT_TRACED,
+        )
         source = JournalSource(files.journal, cursor=files.cursor)
 
         # A receipt key of this process alone: a record that another process received is verified again.
@@ -123,6 +133,7 @@ async def running(
                 is_consumer_restarted=True,
                 begun=SqliteBegunNotes(files.store.database),
                 handling_limit_s=settings.handling_limit_s,
+                tracing=traces or NOT_TRACED,
             )
         )
         learnt = LearntAccounts(accounts, files.store)
@@ -210,6 +221,7 @@ async def running(
                     viewers=tail,
                     clock=clock,
                     receipts=authenticator.receipt,
+                    spans=traces,
                 )
             )
         public_url = process.url(settings.host, health.receiver.port)

@@ -155,7 +155,7 @@ class Receiver:
         """Receive one request, and return its answer."""
         began_s = self._clock.monotonic_s()
         try:
-            accepted = await self._reception.receive(request)
+            accepted = await self._reception.receive(request, began_s)
         except Refused as refusal:
             return self._refuse(request, refusal, began_s)
         except BrokenBody:
@@ -173,6 +173,7 @@ class Receiver:
             is_stale=accepted.is_stale,
             began_s=began_s,
             is_gone=connection.is_gone,
+            trace=accepted.trace,
         )
         return Reply(self._success(accepted.account), closing=not self.is_accepting)
 

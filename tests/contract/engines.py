@@ -132,7 +132,7 @@ class Cluster:
     @asynccontextmanager
     async def store(self, now_ms: Time | None = None) -> AsyncIterator[OrderStoreOnPostgres]:
         """One more worker's store; `now_ms` is the clock of its machine."""
-        await self._prepare()
+        await self.prepare()
         holder, time = f"worker-{next(self._workers)}", now_ms or self._now_ms
         store = await OrderStoreOnPostgres.open(self.url, holder=holder, now_ms=time, now_s=self._now_ms.now_s)
         try:
@@ -154,7 +154,8 @@ class Cluster:
         for locks in self._locks:
             await locks.close()
 
-    async def _prepare(self) -> None:
+    async def prepare(self) -> None:
+        """Make the schema, once."""
         if self._is_ready:
             return
         database = await Database.open(self.url, limits=DatabaseLimits())

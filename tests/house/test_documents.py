@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec.yaml
 import pytest
 import typer.main
 
@@ -85,7 +86,9 @@ def test_every_environment_variable_is_a_setting(document: Path) -> None:
 
 @each_document
 def test_every_code_block_can_be_parsed(document: Path) -> None:
-    readers: dict[str, Callable[[str], object]] = {"python": ast.parse, "toml": tomllib.loads, "json": json.loads}
+    readers: dict[str, Callable[[str], object]] = {
+        "python": ast.parse, "toml": tomllib.loads, "json": json.loads, "yaml": msgspec.yaml.decode
+    }  # fmt: skip
     for language, block in re.findall(r"^```(\w+)\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S):
         assert language in {*readers, "sh"}
         readers.get(language, str)(block)

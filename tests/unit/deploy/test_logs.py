@@ -196,9 +196,10 @@ class NodeNotReadyError(Exception):
         ("aiokafka.conn", ConnectionRefusedError(111, "no broker")),
         ("aiokafka.consumer.group_coordinator", NodeNotReadyError("node 1")),
         ("asyncio", NodeNotReadyError("node 1")),
+        ("opentelemetry.exporter.otlp.proto.http.trace_exporter", ConnectionRefusedError(111, "no collector")),
     ],
 )
-def test_error_of_the_kafka_client_is_a_warning_without_a_traceback(logger: str, error: Exception) -> None:
+def test_error_of_a_client_in_an_outage_is_a_warning_without_a_traceback(logger: str, error: Exception) -> None:
     with captured() as text:
         try:
             raise error

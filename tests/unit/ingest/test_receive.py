@@ -24,10 +24,11 @@ from ingest.errors import (
 )
 from ingest.quota import Quota
 from ingest.receive import Reception
-from schemas import accounts_toml, record_format
+from schemas import accounts_toml, record_format, trace_context
 from schemas.accounts import Account
 from schemas.dispositions import Refusal
 from schemas.record_format import Record
+from schemas.trace_context import TraceContext
 
 FORM = "application/x-www-form-urlencoded; charset=whatever"
 KEY = rsa.generate_private_key(65537, 2048)
@@ -146,6 +147,50 @@ async def test_notify_verify_is_not_asked_about_an_unauthentic_message(reception
     with pytest.raises(Unauthentic):
         await reception.receive(Request("/notify/asking", body=BODY.replace(b"o7", b"o8")))
     assert steps.done == []
+
+
+class Spans:
+    """Samples every notification while `chosen`, and keeps the ends of the spans."""
+
+    context = TraceContext("1" * 32, "2" * 16)
+
+    def __init__(self) -> None:
+        self.chosen = True
+        self.began: list[float | None] = []
+        self.ended: list[BaseException | None] = []
+
+    def sampled(self, account: Account, notify_id: bytes, began_s: float | None) -> "Spans | None":
+        assert (account.name, notify_id) == ("shop", b"n7")
+        self.began.append(began_s)
+        return self if self.chosen else None
+
+    def end(self, error: BaseException | None = None) -> None:
+        self.ended.append(error)
+
+
+async def test_record_of_a_sampled_notification_leads_to_its_span(reception: Reception, steps: Steps) -> None:
+    spans = reception._spans = Spans()
+    accepted = await reception.receive(Request(traceparent=TraceContext("3" * 32, "4" * 16).header[1].decode()), 7.0)
+    assert accepted.trace == trace_context.of(steps.records[0].headers) == spans.context
+    assert (spans.began, spans.ended) == ([7.0], [None])
+    spans.chosen = False
+    accepted = await reception.receive(Request())
+    assert accepted.trace is None
+    assert trace_context.of(steps.records[1].headers) is None
+    reception._spans = None
+    await reception.receive(Request())
+    assert [*dict(steps.records[2].headers)] == [*dict(steps.records[1].headers)]
+
+
+async def test_refused_request_has_no_span_and_a_failed_append_ends_it(reception: Reception, steps: Steps) -> None:
+    spans = reception._spans = Spans()
+    with pytest.raises(Unauthentic):
+        await reception.receive(Request(body=BODY.replace(b"o7", b"o8")))
+    assert spans.began == []
+    steps.failing["append"] = Unavailable()
+    with pytest.raises(Unavailable):
+        await reception.receive(Request())
+    assert spans.ended == [steps.failing["append"]]
 
 
 async def test_failed_append_refuses_the_notification(reception: Reception, steps: Steps) -> None:

@@ -14,6 +14,7 @@ from ingest.resends import Resends
 from schemas import accounts_toml
 from schemas.accounts import SignType
 from schemas.dispositions import Refusal
+from schemas.trace_context import TraceContext
 from tests.support.fakes import MemoryLogger
 
 SHOP = accounts_toml.parse(
@@ -112,6 +113,21 @@ def test_accepted_notification_without_a_waiting_sender_counts_as_gone(
 ) -> None:
     reporting(registry, logger, recent).accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=True)
     assert received(registry) == {("s", "gone"): 1}
+
+
+def test_sampled_notification_names_its_span_in_the_line_and_at_the_histogram(
+    registry: CollectorRegistry, logger: MemoryLogger, recent: RecentRefusals
+) -> None:
+    reporter, trace = reporting(registry, logger, recent), TraceContext("1" * 32, "2" * 16)
+    reporter.accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=False, trace=trace)
+    reporter.accepted("s", AUTHENTIC, is_stale=False, began_s=0.0, is_gone=False)
+    (_, traced), (_, untraced) = logger.lines
+    assert (traced["trace_id"], traced["span_id"]) == (trace.trace_id, trace.span_id)
+    assert {*traced} - {*untraced} == {"trace_id", "span_id"}
+    samples = (sample for family in registry.collect() for sample in family.samples if sample.exemplar)
+    assert [(sample.name, sample.exemplar.labels) for sample in samples if sample.exemplar] == [
+        ("http_server_request_duration_seconds_bucket", {"trace_id": trace.trace_id})
+    ]
 
 
 def test_log_lines_of_accepted_notifications_can_be_sampled(

@@ -1,9 +1,13 @@
 """Families with series for each account: a registry reads them as its client library's own, and they come in pieces."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.series import PIECE_SERIES, HistogramFamily, SeriesFamily
 from schemas.telemetry import MetricFamily
@@ -104,3 +108,20 @@ def test_histogram_is_that_of_the_client_library(values: list[float]) -> None:
 def test_histogram_wants_all_its_labels() -> None:
     with pytest.raises(ValueError, match="labels"):
         HistogramFamily(DURATION).of()
+
+
+def test_exemplar_is_shown_at_its_bucket_by_openmetrics_alone() -> None:
+    registry = CollectorRegistry()
+    family = HistogramFamily(DURATION)
+    registry.register(family)
+    histogram = family.of("POST")
+    for value, trace_id in ((0.05, "old"), (0.07, "new"), (99.0, "slow")):
+        histogram.observe(value)
+        histogram.exemplify(value, trace_id, at_s=1_790_000_000.5)
+    plain, shown = generate_latest(registry).decode(), openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    assert "trace_id" not in plain
+    exemplars = re.findall(r'le="([^"]+)"[^}]*\} (\S+) # \{trace_id="(\w+)"\} (\S+) (\S+)', shown)
+    assert exemplars == [
+        ("0.1", "2.0", "new", "0.07", "1790000000.5"), ("+Inf", "3.0", "slow", "99.0", "1790000000.5"),
+    ]  # fmt: skip
+    assert list(text_string_to_metric_families(shown))  # type: ignore[no-untyped-call]

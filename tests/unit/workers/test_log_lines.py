@@ -8,6 +8,7 @@ from msgspec import structs
 from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
 from schemas.telemetry import Field
+from schemas.trace_context import TraceContext
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.log_lines import WorkerLog
 from workers.settlement import drafting
@@ -90,6 +91,17 @@ def test_each_record_has_one_line_with_its_disposition(logger: Logger) -> None:
         Field.OFFSET: 41,
         Field.DURATION_MS: 250,
     }
+
+
+def test_line_of_a_sampled_record_names_the_span_of_its_batch(logger: Logger) -> None:
+    span, request = TraceContext("1" * 32, "2" * 16), TraceContext("3" * 32, "4" * 16)
+    sampled, other = Position(3, 41), Position(3, 42)
+    record = Record(b"shop:A1", b"", (request.header,))
+    parsed_records = [structs.replace(retried(sampled, attempts=0), record=record), retried(other, attempts=0)]
+    WorkerLog(logger).settled(plan(DELIVERY, structs.replace(DELIVERY, position=other)), parsed_records, span)
+    first, second = (fields for _, _, fields in logger.lines)
+    assert (first[Field.TRACE_ID], first[Field.SPAN_ID]) == (span.trace_id, span.span_id)
+    assert Field.TRACE_ID not in second
 
 
 def test_retry_of_a_held_row_counts_the_first_attempt_and_the_retries(logger: Logger) -> None:

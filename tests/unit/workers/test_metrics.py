@@ -4,10 +4,12 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
 from schemas.orders import ClosedBecause
+from schemas.trace_context import TraceContext
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
 from tests.support.waiting import until
 from workers import metrics
@@ -89,6 +91,22 @@ async def test_time_from_receiver_to_topic_is_measured_for_each_event() -> None:
         await world.deliver(form(order, status))
     await world.processing.emit()
     assert value(world, "alipay_notify_end_to_end_duration_seconds_count", trade_status="TRADE_FINISHED") == 2
+
+
+async def test_exemplar_of_an_order_event_is_the_trace_that_it_carries() -> None:
+    world, trace = World(), TraceContext("1" * 32, "2" * 16)
+    for order in ("A1", "A2"):
+        await world.deliver(form(order))
+    events = [event for _, event in await world.store.unsent(10)]
+    events[0] = structs.replace(events[0], headers=(*events[0].headers, trace.header))
+    world.metrics.emitted(events)
+    world.metrics.exemplify(events)
+    samples = [sample for family in world.registry.collect() for sample in family.samples]
+    (shown,) = (sample for sample in samples if sample.exemplar)
+    assert shown.exemplar is not None
+    assert (shown.name, shown.exemplar.labels) == (
+        "alipay_notify_end_to_end_duration_seconds_bucket", {"trace_id": trace.trace_id}
+    )  # fmt: skip
 
 
 async def test_gauges_show_held_notifications_and_unsent_events() -> None:

@@ -1,0 +1,111 @@
+"""Traces of a worker's batches and sends: the port, and its stand-in for a worker that traces nothing.
+
+    process   one span for each batch in which a record is sampled, linked to the spans of those records, with a child
+              for each step. Their receivers chose them, so the worker chooses nothing
+    header    an order event that a sampled notification caused carries the batch's span in the outbox
+    send      one span for each such event that is sent; its topic gets this span's header instead
+
+A retry is a trace of its own, linked to the receiver's: it may come a day later. Best effort: nothing here may fail a
+batch, and no guarantee depends on it.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct, structs
+
+from schemas import topics, trace_context
+from schemas.events import Outgoing
+from schemas.trace_context import TraceContext
+from workers.settlement.plan import HeldRow, LogRecord, ParsedRecord
+
+
+class Sends(Protocol):
+    """The spans of one publish."""
+
+    @property
+    def events(self) -> Sequence[Outgoing]:
+        """The events to publish, with the headers of these spans."""
+
+    def end(self, acknowledged: Iterable[int], /) -> None:
+        """End the spans: the topics have acknowledged the events with these indexes, and perhaps not the others."""
+
+
+class Tracing(Protocol):
+    """Traces one worker. It must not raise, and must not wait."""
+
+    @property
+    def current(self) -> TraceContext | None:
+        """The span of the batch that the running task has in hand, if it is traced."""
+
+    def batch(self, records: Sequence[LogRecord] | Sequence[HeldRow], /) -> AbstractContextManager[object]:
+        """Trace the work of the block on these records, if one of them is sampled."""
+
+    def step(self, name: str, seconds: float, /) -> None:
+        """Add a step of the batch in hand, which ends now."""
+
+    def paused(self, error: Exception, /) -> None:
+        """Add that the batch in hand waits, because of this error."""
+
+    def sends(self, events: Sequence[Outgoing], /) -> Sends:
+        """Begin the spans of these events."""
+
+
+class _NoSends(Struct, frozen=True):
+    events: Sequence[Outgoing]
+
+    def end(self, acknowledged: Iterable[int], /) -> None: ...
+
+
+class _NotTraced:
+    current = None
+
+    def batch(self, records: Sequence[LogRecord] | Sequence[HeldRow], /) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def step(self, name: str, seconds: float, /) -> None: ...
+
+    def paused(self, error: Exception, /) -> None: ...
+
+    def sends(self, events: Sequence[Outgoing], /) -> Sends:
+        return _NoSends(events)
+
+
+NOT_TRACED: Tracing = _NotTraced()
+
+
+class _NamedCause(Struct):
+    notification_id: str = ""
+
+
+class _CausedEvent(Struct):
+    cause: _NamedCause | None = None
+
+
+_decode_event = msgspec.json.Decoder(_CausedEvent).decode
+
+
+def is_sampled(parsed: ParsedRecord) -> bool:
+    """Return whether the receiver has traced this record."""
+    return trace_context.of(parsed.record.headers) is not None
+
+
+def marked(events: Sequence[Outgoing], parsed_records: Sequence[ParsedRecord], trace: TraceContext) -> list[Outgoing]:
+    """Return the events, with this span's header on the order events that sampled notifications caused."""
+    ids = {
+        parsed.notification.id for parsed in parsed_records if parsed.notification is not None and is_sampled(parsed)
+    }
+    return [
+        structs.replace(event, headers=trace_context.added(event.headers, trace)) if _cause(event) in ids else event
+        for event in events
+    ]
+
+
+def _cause(event: Outgoing) -> str | None:
+    """Return the id of the notification that caused an order event."""
+    if event.topic != topics.ORDER_EVENT:
+        return None
+    cause = _decode_event(event.value).cause
+    return None if cause is None else cause.notification_id
