@@ -94,16 +94,18 @@ JAVA = NeededProgram(
 )
 MAVEN = NeededProgram(what="Maven", programs=("mvn",), debian="maven")  # downloads Kafka's jars
 
-# Only the tests need these: for the browser tests, to make system calls fail, for processes with a wrong clock, and for
-# the parser of AsyncAPI and the consumer that are written in JavaScript (`tests/node/package.json`).
+# Only the tests need these: for the browser tests, to make system calls fail, for processes with a wrong clock, for the
+# parser of AsyncAPI and the consumer that are written in JavaScript (`tests/node/package.json`), and as another load
+# balancer.
 CHROMIUM = NeededProgram(what="Chromium", programs=("chromium", "chromium-browser", "google-chrome"), debian="chromium")
 STRACE = NeededProgram(what="strace", programs=("strace",), debian="strace")
 
 FAKETIME = NeededProgram(what="faketime", programs=("faketime",), debian="faketime")  # with its library, libfaketime
 NODE = NeededProgram(what="Node", programs=("node",), places=("/usr/local/bin", "/opt/homebrew/bin"), debian="nodejs")
 NPM = NeededProgram(what="npm", programs=("npm",), places=("/usr/local/bin", "/opt/homebrew/bin"), debian="npm")
+NGINX = NeededProgram(what="nginx", programs=("nginx",), places=("/usr/sbin", "/usr/local/sbin"), debian="nginx-light")
 
 SERVERS = (REDIS, POSTGRES, HAPROXY, PROMETHEUS, ALERTMANAGER)
 FOR_KAFKA = (JAVA, MAVEN)  # its jars are no package: see `kafka.jars`
-FOR_TESTS = (CHROMIUM, STRACE, FAKETIME, NODE, NPM)
+FOR_TESTS = (CHROMIUM, STRACE, FAKETIME, NODE, NPM, NGINX)
 ALL = (*SERVERS, *FOR_KAFKA, *FOR_TESTS)

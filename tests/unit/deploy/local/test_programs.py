@@ -16,6 +16,7 @@ def test_each_debian_package_stands_in_the_table_once() -> None:
         "faketime",
         "haproxy",
         "maven",
+        "nginx-light",
         "nodejs",
         "npm",
         "postgresql",
