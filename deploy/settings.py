@@ -67,6 +67,14 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         "longer is set aside as dead.",
     )
 
+    raw_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after which personal data is erased from the stored bytes of a settled notification. Held "
+        "ones keep theirs until they are resolved. 0: never.",
+    )
+
     event_type_prefix: str = Field(
         events.TYPE_PREFIX,
         description="First part of the types of events: a name of yours, such as com.example.payments. Consumers see "

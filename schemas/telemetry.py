@@ -304,6 +304,11 @@ ACCOUNTS_RELOADED_AT = MetricFamily(
     kind="gauge",
     help="Time at which the accounts and keys in use were read from their files.",
 )
+RAW_ERASED = MetricFamily(
+    name="alipay_notify_raw_erased",
+    kind="counter",
+    help="Settled notifications of which personal data was erased after RAW_RETENTION_DAYS.",
+)
 BUILD_INFO = MetricFamily(
     name="alipay_notify_build_info",
     kind="info",

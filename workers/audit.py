@@ -11,6 +11,7 @@ EXAMINED_MAX = 20_000  # rows that one page of the list looks at
 ACTIONS = (
     "accept",
     "discard",
+    "erase",
     "register",
     "replay",
     "replay-log",

@@ -54,11 +54,13 @@ class Hold(Struct, frozen=True, kw_only=True):
     attempts: int
     due_at_ms: int | None
     resolution: str
+    erased_at_ms: int | None = None
 
 
 class OperatorAct(Struct, frozen=True, kw_only=True):
-    """An audit row of an order: a replay of the held row `held_id`, or a registration, which has none."""
+    """An audit row of an order: a replay of the held row `held_id`, or a registration or erasure, which have none."""
 
+    action: str
     held_id: str
     by: str
     why: str
@@ -86,6 +88,7 @@ class OrderPage(Struct, frozen=True, kw_only=True):
     holds: tuple[Hold, ...] = ()  # of the deliveries that are held, or were
     acts: tuple[OperatorAct, ...] = ()  # oldest first
     changed_at_ms: int = 0  # in a list of orders
+    erased_at_ms: dict[str, int] = {}  # by the notification's id, of the deliveries whose bytes were erased
 
 
 class NotificationPage(Struct, frozen=True, kw_only=True):
@@ -96,6 +99,7 @@ class NotificationPage(Struct, frozen=True, kw_only=True):
 
     delivery: Delivery
     record: Record | None
+    erased_at_ms: int | None = None  # personal data was erased from them
 
 
 class OrderPlace(Struct, frozen=True, kw_only=True):
@@ -157,6 +161,7 @@ class HeldPage(Struct, frozen=True, kw_only=True):
     by: str
     why: str
     replays: int
+    erased_at_ms: int | None = None
 
 
 class HeldPlace(Struct, frozen=True, kw_only=True):
@@ -243,10 +248,8 @@ def audited(scope: str, number: str, holds: Iterable[Hold]) -> list[str]:
 def claimed_numbers(number: str, order: Order | None) -> tuple[NamedNumber, ...]:
     """Return the numbers by which a message that proves none is mentioned on the page of this number."""
     trades = () if order is None else {claim.trade for claim in order.claims if claim.trade}
-    return (
-        NamedNumber(NumberKind.CLAIMED_ORDER, number),
-        *(NamedNumber(NumberKind.CLAIMED_NUMBER, trade) for trade in trades),
-    )
+    own = NamedNumber(NumberKind.CLAIMED_ORDER, number)
+    return (own, *(NamedNumber(NumberKind.CLAIMED_NUMBER, trade) for trade in trades))
 
 
 def timeline(order: str, own: Iterable[Delivery], by_number: Iterable[Delivery]) -> tuple[Delivery, ...]:
@@ -282,11 +285,8 @@ def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
 
 def oldest_first(pages: Sequence[Sequence[HeldPage]], limit: int) -> Sequence[HeldPage]:
     """Join pages, each of them oldest first, to one of at most `limit` rows."""
-    return list(itertools.islice(heapq.merge(*pages, key=_held_place), limit))
-
-
-def _held_place(page: HeldPage) -> tuple[int, Position]:
-    return page.row.first_at_ms, page.row.position
+    merged = heapq.merge(*pages, key=lambda page: (page.row.first_at_ms, page.row.position))
+    return list(itertools.islice(merged, limit))
 
 
 def order_list(query: OrderQuery, found: Sequence[OrderPage], examined_to: OrderPlace | None) -> OrderList:

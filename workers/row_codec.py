@@ -249,13 +249,27 @@ def held(row: Row) -> HeldRow:
     )
 
 
+def headers(record: Record) -> bytes:
+    """Return the column `headers`."""
+    return _encode(record.headers)
+
+
 def record(key: bytes, value: bytes, headers: bytes) -> Record:
     return Record(key, value, _decode_headers(headers))
 
 
 def held_page(row: Row) -> HeldPage:
     """Return the page from the columns of `HELD_PAGE`."""
-    return HeldPage(row=held(row), resolved_at_ms=row[15], resolution=row[16], by=row[17], why=row[18], replays=row[19])
+    resolved_at_ms, resolution, by, why, replays, erased_at_ms = row[15:]
+    return HeldPage(
+        row=held(row),
+        resolved_at_ms=resolved_at_ms,
+        resolution=resolution,
+        by=by,
+        why=why,
+        replays=replays,
+        erased_at_ms=erased_at_ms,
+    )
 
 
 def prior_notification(row: Row) -> PriorNotification:
@@ -299,7 +313,7 @@ def operator_decision(row: Row) -> OperatorDecision:
 
 
 def hold(row: Row) -> Hold:
-    """Return the hold from position, disposition, reason, detail, first time, attempts, due time and resolution."""
+    """Return the hold from position, disposition, reason, detail, times, attempts, resolution and erasure."""
     return Hold(
         position=Position(row[0], row[1]),
         disposition=Disposition(row[2]),
@@ -309,13 +323,14 @@ def hold(row: Row) -> Hold:
         attempts=row[6],
         due_at_ms=row[7],
         resolution=row[8],
+        erased_at_ms=row[9],
     )
 
 
 def operator_act(row: Row) -> OperatorAct:
     """Return the act from action, subject, by whom, why and time of an audit row."""
     action, subject, by, why, at_ms = row
-    return OperatorAct(held_id=subject if action == "replay" else "", by=by, why=why, at_ms=at_ms)
+    return OperatorAct(action=action, held_id=subject if action == "replay" else "", by=by, why=why, at_ms=at_ms)
 
 
 def replay_task(row: Row) -> ReplayTask:

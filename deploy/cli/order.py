@@ -37,12 +37,24 @@ registers an order of which every amount is accepted.
         --auth-app-id 2021000000000008 --amount 12.80
 """
 
+_ERASE_HELP = """Erase the buyer's data from an order's notifications.
+
+Names, ids, free text and the signature leave the stored bytes of its settled notifications, for example because the
+buyer asks for it. The order's state, numbers and amounts stay, and copies are recognised as before; a signature cannot
+be verified any more. Held notifications keep their bytes until they are resolved. The Kafka log keeps its own for the
+topic's retention. This is final: without --yes it only counts. The reason and your user name are recorded.
+
+    alipay-notify order erase 8121000345 --account shop-sg
+    alipay-notify order erase 8121000345 --account shop-sg --yes --reason "asked on 3 May"
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     group = typer.Typer(help="Show an order, or register its amount.", no_args_is_help=True)
     group.command("show", help=_SHOW_HELP, epilog=exits.EPILOG_ORDER)(show)
     group.command("register", help=_REGISTER_HELP, epilog=exits.EPILOG_READING)(register_order)
+    group.command("erase", help=_ERASE_HELP, epilog=exits.EPILOG_READING)(erase)
     app.add_typer(group, name="order")
 
 
@@ -105,6 +117,48 @@ def register_order(
         terminal.as_json(order)
     else:
         _print(order)
+
+
+def erase(
+    number: Annotated[str, typer.Argument(metavar="NO", help="The order's number.")],
+    account: Annotated[str, typer.Option(help="The account that the order belongs to.")],
+    auth_app_id: admin.AuthAppId = "",
+    reason: Annotated[str, typer.Option(help="Why, for the audit record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Erase; without it, a dry run.")] = False,
+    url: admin.Url = admin.DEFAULT_URL,
+    token: admin.Token = "",
+    output: terminal.Output = "table",
+) -> None:
+    """Erase one order's personal data."""
+    if yes and not reason.strip():
+        raise typer.BadParameter("--yes needs a reason for the audit record", param_hint="--reason")
+    api = AdminClient(url, token=token)
+    query = {"auth_app_id": auth_app_id} if auth_app_id else None
+    try:
+        if not yes:
+            order = api.get("orders", account, number, auth_app_id=auth_app_id or None)
+            _print_dry_run(order, output)
+            return
+        body = {"reason": reason, "by": admin.operator()}
+        done = api.send("POST", "orders", account, number, "erase", body=body, query=query)
+    except AdminApiError as error:
+        admin.fail(error)
+    if output == "json":
+        terminal.as_json(done)
+        return
+    terminal.line("Erased", f"{done['erased']:,} notifications")
+    if done["held"]:
+        terminal.line("Held", f"{terminal.joined(done['held'])}: they keep their bytes until they are resolved")
+    if done["more"]:
+        terminal.line("More", "some are left: run it again")
+
+
+def _print_dry_run(order: dict[str, Any], output: str) -> None:
+    kept = [entry for entry in order["timeline"] if entry["kind"] == "notification" and not entry.get("erased_at")]
+    if output == "json":
+        terminal.as_json({"dry_run": True, "notifications": len(kept)})
+    else:
+        terminal.line("Dry run", f"{len(kept):,} notifications still have personal data; --yes erases it for good")
 
 
 def _amounts(texts: list[str], currency: str) -> dict[str, Any]:
@@ -178,6 +232,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         return terminal.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
     if entry["kind"] == "registered":
         return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
+    if entry["kind"] == "erased":
+        return terminal.moment(entry["at"]), "personal data erased", "", f"{entry['by']}: {entry['why']}", "", ""
     if entry["kind"] == "refused":
         id_ = entry.get("notification_id", "")  # a server of an earlier release has none
         return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", id_
@@ -190,6 +246,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         state = entry["resolution"] or "quarantined"
         what = "a claim only: it may name this order"
         return terminal.moment(entry["received_at"]), what, state, why, "", entry["notification_id"]
+    if entry.get("erased_at"):
+        why += f"; bytes erased on {entry['erased_at'][:10]}, so it cannot be verified"
     event = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
     what = (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])

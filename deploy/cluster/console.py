@@ -32,6 +32,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.audit_list import PostgresAudit
+from workers.postgres.erasure import PostgresErasure
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.recent import RecentRows
 from workers.postgres.store import PostgresOrderStore
@@ -114,6 +115,7 @@ async def running(
             replays=store,
             events=store,
             audit=PostgresAudit(store.database, store.reads),
+            erasure=PostgresErasure(store.database),
             keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
             key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,

@@ -20,10 +20,10 @@ from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_ad
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
 from ingest.accounts_in_use import AccountsChange
-from schemas import topics
+from schemas import telemetry, topics
 from schemas.telemetry import Field
 from workers import app as workers_app
-from workers import metrics
+from workers import erasure, metrics
 from workers.admin import app
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.money_at_risk import MoneyAtRisk
@@ -41,6 +41,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.clock import DatabaseClock
+from workers.postgres.erasure import PostgresErasure
 from workers.postgres.fatal_records import PostgresBegunNotes
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.leadership import ASK_EVERY_S
@@ -180,6 +181,15 @@ async def running(
             learnt.run,
             at_risk.run,
             key_uses.run,
+            partial(
+                erasure.erase_for_ever,
+                PostgresErasure(store.database),
+                days=settings.raw_retention_days,
+                now_ms=now_ms,
+                is_clock_trusted=lambda: config.clock_watch.is_trusted,
+                leads=store.sending.leads,
+                counter=metrics.counter(telemetry.RAW_ERASED, registry),
+            ),
         )
         await stack.enter_async_context(process.background_tasks(registry, health, log_writer, *chores))
         await stack.enter_async_context(process.ending_when(worker.has_stopped, lambda: worker.trouble))

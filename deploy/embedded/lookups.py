@@ -62,6 +62,7 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
         claims=_claims(connection, scope, queries.claimed_numbers(number, order)),
         holds=holds,
         acts=_acts(connection, queries.audited(scope, number, holds)),
+        erased_at_ms=_erased(connection, scope, shown),
     )
 
 
@@ -137,7 +138,8 @@ def _decisions(connection: Connection, scope: str, number: str) -> tuple[Operato
 def _holds(connection: Connection, positions: Sequence[Position]) -> tuple[Hold, ...]:
     found = connection.execute(
         """
-        SELECT log_partition, log_offset, disposition, reason, detail, first_at_ms, attempts, due_at_ms, resolution
+        SELECT log_partition, log_offset, disposition, reason, detail, first_at_ms, attempts, due_at_ms, resolution,
+            erased_at_ms
         FROM json_each(?) AS wanted CROSS JOIN held
             ON log_partition = json_extract(wanted.value, '$[0]') AND log_offset = json_extract(wanted.value, '$[1]')
         ORDER BY 1, 2
@@ -150,10 +152,19 @@ def _holds(connection: Connection, positions: Sequence[Position]) -> tuple[Hold,
 def _acts(connection: Connection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
     found = connection.execute(
         "SELECT action, subject, by_whom, why, at_ms FROM audit WHERE subject IN (SELECT value FROM json_each(?)) "
-        "AND action IN ('replay', 'register') ORDER BY entry DESC LIMIT ?",
+        "AND action IN ('replay', 'register', 'erase') ORDER BY entry DESC LIMIT ?",
         (sql.as_json([*subjects]), TIMELINE_MAX),
     ).fetchall()
     return tuple(row_codec.operator_act(row) for row in reversed(found))
+
+
+def _erased(connection: Connection, scope: str, shown: Sequence[Delivery]) -> dict[str, int]:
+    found = connection.execute(
+        "SELECT n.notification_id, n.erased_at_ms FROM json_each(?) AS wanted CROSS JOIN notifications AS n "
+        "ON n.notification_id = wanted.value AND n.account = ? WHERE n.erased_at_ms IS NOT NULL",
+        (sql.as_json([delivery.notification_id for delivery in shown]), scope),
+    )
+    return dict(found.fetchall())
 
 
 def _events(connection: Connection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:
@@ -217,14 +228,18 @@ def notification(connection: Connection, position: Position) -> NotificationPage
     delivery = row_codec.delivery(found)
     record = connection.execute(
         """
-        SELECT 0, key, value, headers FROM held
+        SELECT 0, key, value, headers, erased_at_ms FROM held
         WHERE log_partition = ? AND log_offset = ? AND disposition = 'quarantined'
-        UNION ALL SELECT 1, key, value, headers FROM notifications WHERE notification_id = ? AND account = ?
+        UNION ALL SELECT 1, key, value, headers, erased_at_ms FROM notifications
+        WHERE notification_id = ? AND account = ?
         ORDER BY 1
         """,
         (position.partition, position.offset, delivery.notification_id, delivery.account),
     ).fetchone()
-    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
+    if record is None:
+        return NotificationPage(delivery=delivery, record=None)
+    _, *columns, erased_at_ms = record
+    return NotificationPage(delivery=delivery, record=row_codec.record(*columns), erased_at_ms=erased_at_ms)
 
 
 def unsent(

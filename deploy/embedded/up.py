@@ -20,6 +20,7 @@ from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.audit_list import SqliteAudit
 from deploy.embedded.directory import EngineFiles
+from deploy.embedded.erasure import SqliteErasure
 from deploy.embedded.fatal_records import SqliteBegunNotes
 from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.locks import LocalLocks
@@ -35,9 +36,10 @@ from ingest import app as ingest_app
 from ingest.http.server import Receiver
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
+from schemas import telemetry
 from schemas.events import Outgoing
 from workers import app as workers_app
-from workers import metrics
+from workers import erasure, metrics
 from workers.admin import app
 from workers.admin.app import LiveParts
 from workers.admin.held_amounts import HeldAmounts
@@ -54,6 +56,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.restarts import LoopName
+from workers.sweeper import always_leads
 from workers.tail import Tail
 from workers.traces import NOT_TRACED
 
@@ -101,6 +104,7 @@ async def running(
         recent, tail = RecentRefusals(), Tail(now_ms=clock.epoch_ms)
         changes = OrderChanges()
         counted = metrics.WorkerMetrics(registry, accounts, now_ms=clock.epoch_ms)
+        erasure_port = SqliteErasure(files.store.database)
         uses_kept = SqliteKeyUses(files.store.database, files.store.reads)
         key_uses = KeyUses(uses_kept, accounts.has_key)
         stack.push_async_callback(key_uses.write_last)
@@ -156,6 +160,7 @@ async def running(
             replays=files.store,
             events=files.store,
             audit=SqliteAudit(files.store.database, files.store.reads),
+            erasure=erasure_port,
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,
@@ -206,6 +211,15 @@ async def running(
             learnt.run,
             at_risk.run,
             key_uses.run,
+            partial(
+                erasure.erase_for_ever,
+                erasure_port,
+                days=settings.raw_retention_days,
+                now_ms=clock.epoch_ms,
+                is_clock_trusted=lambda: config.clock_watch.is_trusted,
+                leads=always_leads,
+                counter=metrics.counter(telemetry.RAW_ERASED, registry),
+            ),
             partial(watchdog.end_when_overdue, worker.time_limit, settings.standstill_limit_s, log_writer),
         )
         await stack.enter_async_context(process.background_tasks(registry, readiness, log_writer, *chores))

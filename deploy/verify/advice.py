@@ -144,6 +144,11 @@ CUT_SIGN = Advice(
     f"{FAILED}: the signature (sign) is shorter than any that the account's keys make, so it was cut off.",
     "Look for a column, buffer or log line that is too short: 2048 bits are 344 characters. " + _RAW,
 )
+REDACTED = Advice(
+    f"{FAILED}: personal data was hidden (***) or erased in this copy, and the signature covers it.",
+    "Take the bytes with personal data: `alipay-notify held show ID --reveal`, or Reveal on the notification's page. "
+    "Bytes from which it was erased cannot be verified any more.",
+)
 JAVA_ARRAYS = Advice(
     f"{FAILED}: the values are addresses of Java arrays ([Ljava.lang.String;@...), not the parameters.",
     "Print the first element of each array of request.getParameterMap(), or save the raw body.",

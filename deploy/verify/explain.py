@@ -27,6 +27,8 @@ from schemas import antom
 from schemas.accounts import CHARSETS, Account, Family, SignType
 from schemas.dispositions import Refusal
 
+# A value as `schemas.personal` leaves it.
+_REDACTED = re.compile(rb"=(?:\*\*\*|erased)(?:&|$)|\"(?:\*\*\*|erased)\"")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{40,}={0,2}")
 DEPARTURES_MAX = 2  # three changes together do not occur in practice, and would fit by chance
 
@@ -282,6 +284,8 @@ def _advise(
     refused: Refused, fit: _Fit | None, sign: bytes, captured: Captured, account: Account, keys: list[_Candidate]
 ) -> Advice:
     """Return the most certain cause: a variant that fits, else the reason of the refusal, else the signer."""
+    if fit is None and _REDACTED.search(captured.body) is not None:
+        return advice.REDACTED
     if refused.reason is Refusal.UNSUPPORTED_SIGN_TYPE:
         return _advise_on_sign_type(fit, sign, captured, account, keys)
     announced = captured.headers.get("content-length", "")

@@ -13,6 +13,7 @@ from tests.support.paths import ROOT
 TESTED_ELSEWHERE = {
     "deploy/cli/db.py": "contract/test_db.py",
     "deploy/embedded/audit_list.py": "contract/test_store_audit.py",
+    "deploy/embedded/erasure.py": "contract/test_store_erasure.py",
     "deploy/embedded/fatal_records.py": "contract/test_begun_notes.py",
     "deploy/embedded/held_lookups.py": "contract/test_store_plans.py",
     "deploy/embedded/key_uses.py": "contract/test_store_key_uses.py",
@@ -22,6 +23,7 @@ TESTED_ELSEWHERE = {
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
+    "workers/postgres/erasure.py": "contract/test_store_erasure.py",
     "workers/postgres/fatal_records.py": "contract/test_begun_notes.py",
     "workers/postgres/held_lookups.py": "contract/test_store_plans.py",
     "workers/postgres/key_uses.py": "contract/test_store_key_uses.py",

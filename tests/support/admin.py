@@ -17,6 +17,7 @@ from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
 from tests.support.audit import MemoryAudit
+from tests.support.erasure import MemoryErasure
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.keys import MemoryKeys, MemoryKeyUses
 from tests.support.stores import MemoryStore
@@ -205,6 +206,7 @@ class World:
             replays=self.store,
             events=self.store,
             audit=self.audit,
+            erasure=MemoryErasure(self.store),
             keys=self.keys,
             key_uses=self.key_uses,
             retry=self.processing.retry,

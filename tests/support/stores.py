@@ -91,6 +91,7 @@ class MemoryStore:
         self.replay_of: dict[Position, int | None] = {}
         self.tasks: dict[int, ReplayTask] = {}
         self.numbers: dict[NumberRow, None] = {}  # in the order in which they were written
+        self.erased_at_ms: dict[AccountKey, int] = {}  # of ledger rows
         self.audit: list[tuple[str, str, str, str]] = []
         self.settled_batches: list[WritePlan] = []
         self._trades: dict[AccountKey, str] = {}
@@ -188,11 +189,11 @@ class MemoryStore:
         acts = tuple(
             row_codec.operator_act((*row, self._now_ms()))
             for row in self.audit
-            if row[0] in ("replay", "register") and row[1] in subjects
+            if row[0] in ("replay", "register", "erase") and row[1] in subjects
         )
-        return structs.replace(
-            page, deliveries=timeline, events=events, decisions=decisions, claims=claims, holds=holds, acts=acts
-        )
+        page = structs.replace(page, deliveries=timeline, events=events, decisions=decisions, claims=claims)
+        erased_at_ms = {id_: at_ms for (account, id_), at_ms in self.erased_at_ms.items() if account == scope}
+        return structs.replace(page, holds=holds, acts=acts, erased_at_ms=erased_at_ms)
 
     def _named(self, scope: str, numbers: Sequence[NamedNumber]) -> list[Delivery]:
         found = {row.position for row in self.numbers if row.account == scope and row.named in numbers}
@@ -246,8 +247,10 @@ class MemoryStore:
         entry = self.ledger.get((delivery.account, delivery.notification_id))
         page = self.pages.get(position)
         if page is not None and page.row.disposition is Disposition.QUARANTINED:
-            return NotificationPage(delivery=delivery, record=page.row.record)
-        return NotificationPage(delivery=delivery, record=None if entry is None else entry.record)
+            return NotificationPage(delivery=delivery, record=page.row.record, erased_at_ms=page.erased_at_ms)
+        erased_at_ms = self.erased_at_ms.get((delivery.account, delivery.notification_id))
+        record = None if entry is None else entry.record
+        return NotificationPage(delivery=delivery, record=record, erased_at_ms=erased_at_ms)
 
     async def order_list(self, query: OrderQuery) -> OrderList:
         self._check()
@@ -576,6 +579,7 @@ def _hold(page: HeldPage) -> Hold:
         attempts=row.attempts,
         due_at_ms=row.due_at_ms,
         resolution=page.resolution,
+        erased_at_ms=page.erased_at_ms,
     )
 
 

@@ -16,6 +16,7 @@ from workers.admin import responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
 from workers.admin.console import ConsolePart
+from workers.admin.erase import ErasePart
 from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
@@ -37,6 +38,7 @@ from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
+from workers.erasure import ErasurePort
 from workers.held_decisions import HeldDecisions
 from workers.key_uses import KeyUsesPort
 from workers.long_poll import OrderChanges
@@ -89,6 +91,7 @@ def application(
     replays: ReplaysPort,
     events: EventsPort,
     audit: AuditPort,
+    erasure: ErasurePort,
     keys: Inventory,
     key_uses: KeyUsesPort,
     retry: Retry,
@@ -157,6 +160,8 @@ def application(
     app.add_routes(FeedPart(events=events, changes=changes, names=names).routes())
     raw = RawPart(accounts=accounts, orders=orders, held=held, audit=audit, verify=verify, now_ms=now_ms, log=log)
     app.add_routes(raw.routes())
+    erase = ErasePart(accounts=accounts, erasure=erasure, changes=changes, now_ms=now_ms, log=log)
+    app.add_routes(erase.routes())
     activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(

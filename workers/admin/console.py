@@ -170,8 +170,8 @@ class ConsolePart:
         """Show one notification: its kind, its numbers, its disposition, its fields beside its bytes, its signature."""
         seen, id_ = self._changes.seen, request.match_info["id"]
         shown = await self._notification(id_)
-        record = await self._raw.record(id_)
-        raw = None if record is None else self._raw.of(id_, record)
+        stored = await self._raw.stored(id_)
+        raw = None if stored is None else self._raw.of(id_, stored)
         deciding, others = inspection.parted({} if raw is None else raw.fields)
         return self._pages.page(
             "notification.html", seen=seen, notification=shown, raw=raw, deciding=deciding, others=others

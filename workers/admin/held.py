@@ -7,12 +7,13 @@ twice.
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from aiohttp import web
 from msgspec import Struct, structs
 
-from schemas import personal
+from schemas import personal, times
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers.admin import cursors, inspection, merchants, responses, shapes
@@ -79,6 +80,7 @@ class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
     headers: dict[str, str]
     body_base64: str
     masked: bool
+    erased_at: datetime | None
     signature: Signature
 
 
@@ -151,7 +153,8 @@ class HeldPart:
             headers=inspection.headers(record),
             body_base64=base64.b64encode(personal.hidden(record.value)).decode("ascii"),
             masked=True,
-            signature=inspection.signature(record, self._accounts, self._verify),
+            erased_at=None if page.erased_at_ms is None else times.from_epoch_ms(page.erased_at_ms),
+            signature=inspection.signature(record, self._accounts, self._verify, page.erased_at_ms),
         )
 
     async def retry(self, request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from schemas import antom, form, interpret_form, personal, record_format
+from schemas import antom, form, interpret_form, personal, record_format, times
 from schemas.accounts import Account, Family
 from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
@@ -23,6 +23,7 @@ DECIDING = (
     "paymentTime", "gmt_refund", "gmt_close", "seller_id", "app_id", "auth_app_id", "subject", "notify_id",
     "notify_time",
 )  # fmt: skip
+ERASED = "personal data was erased from its bytes on"
 VALUE_CHARACTERS_MAX = 2000
 FIELDS_MAX = 400
 
@@ -62,8 +63,13 @@ def headers(record: Record) -> dict[str, str]:
     return {name: _shown(value.decode("utf-8", "backslashreplace")) for name, value in record.headers}
 
 
-def signature(record: Record, accounts: Mapping[str, Account], verify: Verify) -> Signature:
+def signature(
+    record: Record, accounts: Mapping[str, Account], verify: Verify, erased_at_ms: int | None = None
+) -> Signature:
     """Return whether a present key of its account verifies the record."""
+    if erased_at_ms is not None:
+        detail = f"{ERASED} {times.from_epoch_ms(erased_at_ms):%Y-%m-%d}, so it cannot be verified any more"
+        return Signature(authentic=False, detail=detail, key_id="")
     contents = _decode(record)
     if contents is None:
         return Signature(authentic=False, detail="the record's headers cannot be read", key_id="")

@@ -222,14 +222,21 @@ class OrdersPart:
                     return page
 
     def _scope(self, request: web.Request) -> str:
-        name, auth_app_id = request.match_info["account"], request.query.get("auth_app_id", "")
-        account = self._accounts.get(name)
-        return (
-            scopes.joined(name, auth_app_id or UNSET) if account is None else merchants.scope_of(account, auth_app_id)
-        )
+        return scope_of_request(request, self._accounts)
 
     def _account(self, name: str) -> Account:
         return responses.known_account(self._accounts, name)
+
+
+def scope_of_request(request: web.Request, accounts: Mapping[str, Account]) -> str:
+    """Return the scope that a request names by its path and its query; the account may have been removed.
+
+    Raises:
+        ApiError: as `merchants.scope_of`.
+    """
+    name, auth_app_id = request.match_info["account"], request.query.get("auth_app_id", "")
+    account = accounts.get(name)
+    return scopes.joined(name, auth_app_id or UNSET) if account is None else merchants.scope_of(account, auth_app_id)
 
 
 def registered_scope(account: Account, auth_app_id: str) -> str:

@@ -64,6 +64,8 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
 
     It was acknowledged, so Alipay does not send it again. `delivery` is its number, from 1, among those with its id, of
     which the first came at `first_received_at`.
+
+    Personal data was erased from its bytes at `erased_at`, null if it was not; they cannot be verified since.
     """
 
     notification_id: str
@@ -79,6 +81,7 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     received_at: datetime
     decided_at: datetime
     position: str
+    erased_at: datetime | None
     steps: tuple[Step, ...]
 
 
@@ -97,6 +100,14 @@ class RegisteredEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     by: str
     what: str
+    at: datetime
+
+
+class ErasedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="erased"):
+    """An operator had personal data erased from the bytes of the order's notifications."""
+
+    by: str
+    why: str
     at: datetime
 
 
@@ -145,7 +156,7 @@ class ClaimEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="claim
     position: str
 
 
-Entry = NotificationEntry | EventEntry | RegisteredEntry | RefusedEntry | DecisionEntry | ClaimEntry
+Entry = NotificationEntry | EventEntry | RegisteredEntry | ErasedEntry | RefusedEntry | DecisionEntry | ClaimEntry
 
 
 _BY_RETRY = frozenset({Disposition.APPLIED, Disposition.DUPLICATE, Disposition.STALE})  # resolutions by no decision
@@ -174,14 +185,18 @@ def of(page: OrderPage, refusals: Iterable[RefusedRequest], profile: Profile | N
     for index, (delivery, came) in enumerate(zip(page.deliveries, counted, strict=True)):
         place = (delivery.decided_at_ms, 1, index)
         places[delivery.version] = place
-        entries.append(((*place, 0), _notification(delivery, came, steps.get(str(delivery.position), ()))))
+        erased_at_ms = _erased_at_ms(page, delivery)
+        own_steps = steps.get(str(delivery.position), ())
+        entries.append(((*place, 0), _notification(delivery, came, own_steps, erased_at_ms)))
     last = len(page.deliveries)
     for index, decision in enumerate(page.decisions):
         place = (decision.at_ms, 1, last + index)
         places.setdefault(decision.version, place)
         entries.append(((*place, 0), _decision(decision)))
     registrations = [act for act in page.acts if not act.held_id]
-    entries += [((act.at_ms, 0, index, 0), _registered(act)) for index, act in enumerate(registrations)]
+    entries += [
+        ((act.at_ms, 2 if act.action == "erase" else 0, index, 0), _act(act)) for index, act in enumerate(registrations)
+    ]
     entries += [((claim.delivery.decided_at_ms, 2, 0, 0), _claim(claim)) for claim in page.claims]
     for emitted in page.events:
         if emitted.event.topic != topics.ORDER_EVENT:
@@ -244,7 +259,15 @@ def _held(hold: Hold) -> HeldStep:
     )
 
 
-def _notification(delivery: Delivery, came: Came, steps: tuple[Step, ...]) -> NotificationEntry:
+def _erased_at_ms(page: OrderPage, delivery: Delivery) -> int | None:
+    """Return when the bytes were erased: its own if it was held, else those of the first with its id."""
+    own = next((hold for hold in page.holds if hold.position == delivery.position), None)
+    return page.erased_at_ms.get(delivery.notification_id) if own is None else own.erased_at_ms
+
+
+def _notification(
+    delivery: Delivery, came: Came, steps: tuple[Step, ...], erased_at_ms: int | None
+) -> NotificationEntry:
     return NotificationEntry(
         notification_id=delivery.notification_id,
         type=delivery.type,
@@ -259,6 +282,7 @@ def _notification(delivery: Delivery, came: Came, steps: tuple[Step, ...]) -> No
         received_at=times.from_epoch_ms(delivery.received_at_ms),
         decided_at=times.from_epoch_ms(delivery.decided_at_ms),
         position=str(delivery.position),
+        erased_at=None if erased_at_ms is None else times.from_epoch_ms(erased_at_ms),
         steps=steps,
     )
 
@@ -283,7 +307,9 @@ def _refused(page: OrderPage, refusals: Sequence[RefusedRequest], profile: Profi
         )
 
 
-def _registered(act: OperatorAct) -> RegisteredEntry:
+def _act(act: OperatorAct) -> RegisteredEntry | ErasedEntry:
+    if act.action == "erase":
+        return ErasedEntry(by=act.by, why=act.why, at=times.from_epoch_ms(act.at_ms))
     return RegisteredEntry(by=act.by, what=act.why, at=times.from_epoch_ms(act.at_ms))
 
 

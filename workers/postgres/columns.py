@@ -73,7 +73,7 @@ HELD = Columns(
     "disposition text, reason text, detail text, key bytea, value bytea, headers bytea, first_at timestamptz, "
     "attempts integer, due_at timestamptz, waits_for text"
 )
-HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays"
+HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays, erased_at"
 MOVEMENT = "m.kind, m.id, m.trade, m.currency, m.amount_minor"
 MOVEMENTS = Columns(
     "order_number text, account text, named bigint, stated bigint, kind text, id text, trade text, currency text, "

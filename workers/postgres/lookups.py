@@ -64,6 +64,7 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
         claims=await _claims(connection, scope, queries.claimed_numbers(number, order)),
         holds=holds,
         acts=await _acts(connection, queries.audited(scope, number, holds)),
+        erased_at_ms=await _erased(connection, scope, shown),
     )
 
 
@@ -154,8 +155,8 @@ async def _decisions(connection: SqlConnection, scope: str, number: str) -> tupl
 
 async def _holds(connection: SqlConnection, positions: Sequence[Position]) -> tuple[Hold, ...]:
     found = await connection.fetch(
-        "SELECT log_partition, log_offset, disposition, reason, detail, first_at, attempts, due_at, resolution "
-        "FROM held WHERE (log_partition, log_offset) IN (SELECT * FROM unnest($1::integer[], $2::bigint[])) "
+        "SELECT log_partition, log_offset, disposition, reason, detail, first_at, attempts, due_at, resolution, "
+        "erased_at FROM held WHERE (log_partition, log_offset) IN (SELECT * FROM unnest($1::integer[], $2::bigint[])) "
         "ORDER BY 1, 2",
         *load.places(positions),
     )
@@ -165,11 +166,21 @@ async def _holds(connection: SqlConnection, positions: Sequence[Position]) -> tu
 async def _acts(connection: SqlConnection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
     found = await connection.fetch(
         "SELECT action, subject, by_whom, why, at FROM audit WHERE subject = ANY($1::text[]) "
-        "AND action IN ('replay', 'register') ORDER BY entry DESC LIMIT $2",
+        "AND action IN ('replay', 'register', 'erase') ORDER BY entry DESC LIMIT $2",
         subjects,
         TIMELINE_MAX,
     )
     return tuple(row_codec.operator_act(row) for row in reversed(found))
+
+
+async def _erased(connection: SqlConnection, scope: str, shown: Sequence[Delivery]) -> dict[str, int]:
+    found = await connection.fetch(
+        "SELECT notification_id, erased_at FROM notifications "
+        "WHERE notification_id = ANY($1::text[]) AND account = $2 AND erased_at IS NOT NULL",
+        [delivery.notification_id for delivery in shown],
+        scope,
+    )
+    return dict(map(tuple, found))
 
 
 async def _events(connection: SqlConnection, scope: str, number: str, version: int) -> tuple[Emitted, ...]:
@@ -235,9 +246,10 @@ async def notification(connection: SqlConnection, position: Position) -> Notific
     delivery = row_codec.delivery(found)
     record = await connection.fetchrow(
         """
-        SELECT 0, key, value, headers FROM held
+        SELECT 0, key, value, headers, erased_at FROM held
         WHERE log_partition = $1 AND log_offset = $2 AND disposition = 'quarantined'
-        UNION ALL SELECT 1, key, value, headers FROM notifications WHERE notification_id = $3 AND account = $4
+        UNION ALL SELECT 1, key, value, headers, erased_at FROM notifications
+        WHERE notification_id = $3 AND account = $4
         ORDER BY 1
         """,
         position.partition,
@@ -245,4 +257,7 @@ async def notification(connection: SqlConnection, position: Position) -> Notific
         delivery.notification_id,
         delivery.account,
     )
-    return NotificationPage(delivery=delivery, record=None if record is None else row_codec.record(*record[1:]))
+    if record is None:
+        return NotificationPage(delivery=delivery, record=None)
+    _, *columns, erased_at_ms = record
+    return NotificationPage(delivery=delivery, record=row_codec.record(*columns), erased_at_ms=erased_at_ms)

@@ -157,8 +157,9 @@ def test_held_row_survives_its_row_with_bytes_and_headers() -> None:
 
 
 def test_held_page_has_the_outcome_after_the_row() -> None:
-    page = row_codec.held_page((*row_codec.held_row(HELD), 9_000, "discarded", "kim", "double", 3))
+    page = row_codec.held_page((*row_codec.held_row(HELD), 9_000, "discarded", "kim", "double", 3, 9_500))
     assert page.row == HELD
+    assert page.erased_at_ms == 9_500
     assert (page.resolved_at_ms, page.resolution, page.by, page.why, page.replays) == (
         9_000,
         "discarded",

@@ -185,3 +185,25 @@ def test_show_tells_how_a_notification_was_held_and_who_replayed_it(server: Serv
     shown = against(server, "order", "show", "B7", "--account", "strict").stdout
     for part in ("· held", "unknown_order", "· replayed", "it is registered", "· settled by a retry", "registered"):
         assert part in shown
+
+
+def test_erase_counts_until_it_is_told_and_then_says_what_is_gone(server: Server) -> None:
+    position = server.do(server.world.deliver(form("A1")))
+    command = ("order", "erase", "A1", "--account", "shop")
+    assert "1 notifications still have personal data" in against(server, *command).stdout
+    assert parsed(against(server, *command, "--output", "json")) == {"dry_run": True, "notifications": 1}
+    assert against(server, *command, "--yes").exit_code == 2
+    assert server.world.store.audit == []
+    erased = against(server, *command, "--yes", "--reason", "asked")
+    assert (erased.exit_code, "1 notifications" in erased.stdout) == (0, True)
+    shown = against(server, "order", "show", "A1").stdout
+    assert "personal data erased" in shown
+    assert "cannot be verified" in shown
+    record = server.world.store.ledger["shop", "A1-TRADE_SUCCESS"].record
+    assert (position.offset, b"somebody" in record.value) == (1, False)
+
+
+def test_erase_names_held_ones_that_keep_their_bytes(server: Server) -> None:
+    position = server.do(server.world.deliver(form("B1"), "strict"))
+    erased = against(server, "order", "erase", "B1", "--account", "strict", "--yes", "--reason", "asked")
+    assert f"{position}: they keep their bytes" in erased.stdout

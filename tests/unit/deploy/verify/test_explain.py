@@ -15,9 +15,10 @@ from deploy.verify.capture import Captured
 from deploy.verify.explain import Explanation
 from deploy.verify.variants import Variant
 from ingest.keys import Key, KeyRing
+from schemas import personal
 from schemas.accounts import Account, RetiringAlgorithm, SignType
 from schemas.dispositions import Refusal
-from tests.support import alipay
+from tests.support import alipay, log_records
 
 CN = alipay.openapi()
 RING = alipay.ring(SignType.RSA2, alipay.rsa_key())
@@ -109,6 +110,16 @@ FORMS: dict[Variant, bytes] = {
     Variant.SIGN_UNPADDED: sent(sign=SIGN.rstrip("=")),
     Variant.OTHER_HASH: sent(sign=alipay.signature(CANONICAL, alipay.rsa_key(), "RSA")),
 }
+
+
+def test_copy_with_hidden_or_erased_data_is_named_as_one() -> None:
+    body = alipay.urlencoded(alipay.signed(FORM | {"buyer_id": "2088102116773037"}, alipay.rsa_key(), "RSA2"))
+    erased = personal.erased(log_records.sealed(body, "OP-1")).value
+    for copy in (personal.hidden(body), erased):
+        found = explained(copy)
+        assert not found.accepted
+        assert "hidden (***) or erased" in found.cause
+    assert explained(body).accepted
 
 
 @pytest.mark.parametrize("variant", FORMS)
