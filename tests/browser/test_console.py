@@ -2,10 +2,13 @@
 
 import pytest
 
-from tests.support.admin import TOKEN, World, form, serving
+from tests.support.admin import NOW_MS, TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser
 from tests.support.keys import NEW, OLD, used
+from tests.support.waiting import until
 from workers.admin import held_amounts
+from workers.admin.process_state import ProcessCounts
+from workers.admin.processes import SeenProcess
 
 pytestmark = needs_browser
 
@@ -237,6 +240,72 @@ async def test_console_beyond_loopback_opens_after_one_sign_in() -> None:
     assert [why for *_, why in world.store.decided] == ["a test order"]
 
 
+async def test_tail_follows_what_happens_and_stands_still_while_paused() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/tail")))
+        assert await page.text_content("#lines tbody tr:first-child a") == "A1"
+        await page.wait_for_selector("#following:text('following')")
+        await world.deliver(form("A2"))
+        await page.wait_for_selector("#lines a:text('A2')")
+        await page.click("#pause")
+        assert await page.text_content("#following") == "paused"
+        await until(lambda: not world.tail._waiters, within_s=30)  # nothing is kept for it
+        await world.deliver(form("A3"))
+        await world.deliver(form("A4"))
+        assert await page.locator("#lines a:text('A3')").count() == 0
+        await page.click("#pause")
+        await page.wait_for_selector("#lines a:text('A4')")
+        assert await page.locator("#lines a:text('A3')").count() == 1
+        await page.click("#lines a:text('A4')")
+        await page.wait_for_url("**/orders/shop/A4")
+
+
+async def test_tail_is_filtered_by_account_and_outcome() -> None:
+    world = World()
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url("/tail")))
+        await page.select_option("select[name=account]", "strict")
+        await page.select_option("select[name=outcome]", "parked")
+        await page.click("main form button")
+        await page.wait_for_url("**account=strict**")
+        await page.wait_for_selector("#following:text('following')")
+        await world.deliver(form("A1"))
+        world.tail.received(account="strict", scope="strict", order="R1", notification_id="n")
+        await world.deliver(form("B1"), "strict")
+        await page.wait_for_selector("#lines a:text('B1')")
+        assert await page.locator("#lines tbody tr").count() == 1
+        assert "parked unknown order" in (await page.inner_text("#lines tbody tr"))
+
+
+async def test_gone_process_stands_in_the_list_on_the_first_page() -> None:
+    world = World()
+    state = await world.own.state()
+    gone = SeenProcess(address="10.0.0.7:9464", state=state, seen_at_ms=NOW_MS, is_gone=True, trouble="no answer")
+    never = SeenProcess(address="worker:9464", state=None, seen_at_ms=None, is_gone=True, trouble="unknown name")
+
+    class Three:
+        are_known = True
+
+        async def seen(self) -> list[SeenProcess]:
+            return [SeenProcess(address="10.0.0.6:9464", state=state, seen_at_ms=NOW_MS), gone, never]
+
+        def counts(self) -> ProcessCounts:
+            return ProcessCounts(accepted=5)
+
+    world.processes = Three()
+    async with serving(world) as client, browsing() as page:
+        await page.set_viewport_size({"width": 1360, "height": 900})
+        await page.goto(str(client.make_url("/")))
+        rows = [await row.inner_text() for row in await page.locator("#processes tbody tr").all()]
+        assert ["gone" in row for row in rows] == [False, True, True]
+        assert "10.0.0.6:9464" in rows[0]
+        assert "1.2.3" in rows[0]
+        assert "unknown name" in rows[2]
+        assert "Received per minute" in await page.inner_text("#facts")
+
+
 @pytest.mark.parametrize("width", [390, 1360])
 async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: int) -> None:
     world = World()
@@ -247,7 +316,7 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
     world.accounts_faults = [f"account shop: {'f' * 90}.pem cannot be read"]
     async with serving(world) as client, browsing() as page:
         await page.set_viewport_size({"width": width, "height": 900})
-        for path in ("/", "/orders", "/held", f"/held/{held}", f"/orders/shop/{number}"):
+        for path in ("/", "/orders", "/held", "/tail", f"/held/{held}", f"/orders/shop/{number}"):
             await page.goto(str(client.make_url(path)))
             assert await page.evaluate("document.documentElement.scrollWidth") == width, path
             more = "Array.from(document.querySelectorAll('.card'), card => card.scrollWidth - card.clientWidth)"
