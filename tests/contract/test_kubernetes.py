@@ -189,7 +189,7 @@ def test_every_selector_finds_the_pods_of_its_role(resources: list[Resource]) ->
     for kind in ("Deployment", "PodDisruptionBudget", "Service"):
         for name, each in of_kind(resources, kind).items():
             selector = each["spec"]["selector"]
-            assert found(selector.get("matchLabels", selector)) == {name.removeprefix("alipay-notify-")}, (kind, name)
+            assert found(selector.get("matchLabels", selector)) == {role_of(name)}, (kind, name)
     for name, template in pods(resources):
         for spread in template["spec"]["topologySpreadConstraints"]:
             assert found(spread["labelSelector"]["matchLabels"]) == {name}
@@ -201,6 +201,11 @@ def test_every_selector_finds_the_pods_of_its_role(resources: list[Resource]) ->
         "alipay-notify-public": {"receiver"},
         "alipay-notify-console": {"console"},
     }
+
+
+def role_of(name: str) -> str:
+    """The role that a resource is about, by its name."""
+    return name.removeprefix("alipay-notify-").removesuffix("-pods")
 
 
 def _selected(labels: dict[str, dict[str, str]], selector: dict[str, str]) -> set[str]:
@@ -221,11 +226,27 @@ def test_every_service_port_is_one_of_its_pods(resources: list[Resource]) -> Non
     declared = {name: {each["name"] for each in container(pod)["ports"]} for name, pod in pods(resources)}
     for name, each in of_kind(resources, "Service").items():
         wanted = {port["targetPort"] for port in each["spec"]["ports"]}
-        assert wanted == declared[name.removeprefix("alipay-notify-")]
+        assert wanted == ({"admin"} if name.endswith("-pods") else declared[role_of(name)])
+
+
+def test_console_asks_every_pod_of_receivers_and_workers(resources: list[Resource]) -> None:
+    given = environment(resources, dict(pods(resources))["console"])
+    services = of_kind(resources, "Service")
+    asked = [peer.partition(":") for peer in given["ALIPAY_NOTIFY_PEERS"].split(",")]
+    assert {role_of(name) for name, _, _ in asked} == {"receiver", "worker"}
+    for name, _, port in asked:
+        spec = services[name]["spec"]
+        assert spec["clusterIP"] == "None", "its name leads to the pods themselves"
+        assert spec["publishNotReadyAddresses"], "also to one that is not ready"
+        assert port in {str(each["port"]) for each in spec["ports"]}
 
 
 def test_every_role_is_scraped(resources: list[Resource]) -> None:
-    services = {name: each["metadata"]["labels"] for name, each in of_kind(resources, "Service").items()}
+    services = {
+        name: each["metadata"]["labels"]
+        for name, each in of_kind(resources, "Service").items()
+        if not name.endswith("-pods")
+    }
     monitors = of_kind(resources, "ServiceMonitor")
     assert set(monitors) == set(services)
     for name, each in monitors.items():
