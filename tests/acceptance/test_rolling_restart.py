@@ -5,12 +5,16 @@ and no record takes effect twice. Requests come at a constant rate, whether they
 """
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
+from aiohttp import ClientSession
 
+from deploy.load.corpus import Mix
 from deploy.local import ports
 from deploy.local.directory import Directory
 from deploy.local.engine import EngineSpec
@@ -184,6 +188,68 @@ async def test_partitions_of_a_killed_worker_move_when_its_session_ends(cluster:
     measured("takeover", taken_over_s)
     assert taken_over_s < SESSION_S + 5
     await load.judged()
+
+
+async def test_console_lists_who_runs_and_shows_what_happens(cluster: Cluster, measured: Note) -> None:
+    receiver, worker = cluster.engine.receivers[1], cluster.engine.workers[1]
+    ours = {role.admin_address for role in (*cluster.engine.receivers, *cluster.engine.workers)}
+    await until(lambda: listed(cluster, dict.fromkeys(ours, "ready")), 60)
+    mixed = Mix(duplicates=0.0, lifecycles=0.0, forgeries=0.1)
+    async with cluster.sending(rate=20, seconds=60, mixed=mixed) as load:
+        lines = await first_lines(cluster)
+        refused = lines["refused"]
+        path = f"/orders/{refused['account']}/{refused['order']}"
+        await until(lambda: shows(cluster, path, "A request was refused"), 60)
+
+        stopping = asyncio.create_task(receiver.process.stop())
+        seen: set[str] = set()
+        await until(lambda: listed(cluster, {receiver.admin_address: ""}, seen), 60)
+        await stopping
+        await worker.process.kill()
+        # Until then the one that stopped would be gone as well, if it were still waited for.
+        gone = {worker.admin_address: "gone", receiver.admin_address: ""}
+        measured("gone after", await until(lambda: listed(cluster, gone), 60))
+        assert "gone" not in seen
+    assert load.attempts
+
+
+async def shows(cluster: Cluster, path: str, text: str) -> bool:
+    return text in await ports.body(cluster.console.admin_port, path)
+
+
+async def listed(cluster: Cluster, wanted: dict[str, str], seen: set[str] | None = None) -> bool:
+    """Whether the console's first page has these states by address, empty if it is not listed; `seen` gets them."""
+    page = await ports.body(cluster.console.admin_port, "/")
+    rows = page.partition('id="processes"')[2].partition("</section>")[0].split("<tr ")[1:]
+    found = {}
+    for row in rows:
+        address = re.search(r"muted\">([^<]+:\d+)<", row)
+        state = re.search(r"tag (ready|not_ready|gone|unknown)\"", row)
+        assert address is not None, row
+        assert state is not None, row
+        found[address[1]] = state[1]
+    if seen is not None:
+        seen |= {found[address] for address in wanted if address in found}
+    return all(found.get(address, "") == state for address, state in wanted.items())
+
+
+async def first_lines(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """The tail's first line of each kind."""
+    lines: dict[str, dict[str, str]] = {}
+    async with (
+        asyncio.timeout(90),
+        ClientSession(cluster.console.admin_url) as session,
+        session.get("/api/tail") as answer,
+    ):
+        async for part in answer.content:
+            if part.startswith(b"data: {"):
+                line = json.loads(part.removeprefix(b"data: "))
+                if line["order"]:
+                    lines.setdefault(line["kind"], line)
+            if len(lines) == 4:
+                break
+    assert lines["received"]["process"] != lines["settled"]["process"], "a receiver and a worker"
+    return lines
 
 
 async def is_out(cluster: Cluster, number: int) -> bool:

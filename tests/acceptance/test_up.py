@@ -12,7 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
+import msgspec
 import pytest
 
 from deploy.sandbox import planning, scenario_files
@@ -66,6 +68,39 @@ def test_payment_is_answered_applied_and_shown(world: World, engine: Engine) -> 
     assert order["flags"] == []
     (told,) = [entry for entry in order["timeline"] if entry["kind"] == "notification"]
     assert (told["disposition"], told["reason"]) == ("applied", "changed")
+    assert engine.stop() == 0
+
+
+def with_event(url: str) -> str:
+    """The page, once an event has been sent."""
+    with urlopen(url, timeout=30) as answer:
+        page: str = answer.read().decode()
+    return page if "order.paid" in page else ""
+
+
+def with_partition(engine: Engine) -> dict[str, Any]:
+    """The engine's state, once it has looked at its journal."""
+    _, process = engine.get("/api/process")
+    return process if process["partitions"] else {}
+
+
+def test_engine_shows_itself_and_what_it_has_just_done(world: World, engine: Engine) -> None:
+    engine.start()
+    (paid,) = deliveries(world, "paid", "demo-cn", "UP-9")
+    assert post(engine, paid) == (200, b"success")
+    forged = msgspec.structs.replace(paid, body=paid.body.replace(b"UP-9", b"UP-8"))
+    assert post(engine, forged)[0] == 401
+    eventually(lambda: state(engine, "demo-cn", "UP-9"))
+
+    page = eventually(lambda: with_event(f"{engine.admin}/tail"))
+    process = eventually(lambda: with_partition(engine))
+
+    assert process["identity"]["role"] == "engine"
+    assert [each["partition"] for each in process["partitions"]] == ["0"]
+    counted = process["counts"]
+    assert (counted["accepted"], counted["refused"], counted["applied"]) == (1, 1, 1)
+    assert [each["order"] for each in process["refused"]] == ["UP-8"]
+    assert all(part in page for part in ("settled", "refused", "/orders/demo-cn/UP-8"))
     assert engine.stop() == 0
 
 
