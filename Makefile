@@ -9,13 +9,14 @@ JOBS ?= 2
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
 ENGINE ?= embedded
-# The long runs, and how long they are.
+# The long runs, how long they are, and how many files of them run at once (0: one after the other, in this process).
 SOAK ?= tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/bad_input/test_fuzz.py tests/soak
 FLOOD_ITEMS ?= 100000
 HISTORIES ?= 100000
 MUTATIONS ?= 1000000
 BREAK_HOW ?= kill,stop,raise,cancel
 HOURS ?= 0.03
+SOAK_JOBS ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help run stack stack-status stack-down test quick check bench soak report lock clean
@@ -43,7 +44,7 @@ quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
 	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) MUTATIONS=$(MUTATIONS) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
-		$(BIN)/python -m pytest -o timeout=0 --junitxml=$(RESULTS)/soak.xml $(SOAK)
+		$(BIN)/python -m pytest -o timeout=0 -n $(SOAK_JOBS) --dist loadfile --junitxml=$(RESULTS)/soak.xml $(SOAK)
 	@$(MAKE) --no-print-directory report
 
 report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last `make test` and `make soak`
