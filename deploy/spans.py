@@ -4,8 +4,8 @@ Only this module imports OpenTelemetry, and only a process that traces imports t
 attributes are those of OpenTelemetry's messaging conventions. No span has a field of the form but the notification's
 id: no data of the buyer, and no order number, which would give each order a span name of its own.
 
-The receiver samples, by the sampler of OTEL_TRACES_SAMPLER. All later spans follow its choice, so a trace that begins
-is complete, and an unsampled notification costs a receiver one look at a random number.
+The receiver samples. All later spans follow its choice, so a trace that begins is complete. Each of its traces has no
+parent, so OpenTelemetry's samplers come down to one ratio, and an unsampled notification costs one random number.
 
 Nothing here may raise, wait or fail a notification. Spans go to a bounded queue, from which a thread of the SDK exports
 them; if the collector is away or slow, the queue drops spans.
@@ -14,6 +14,7 @@ them; if the collector is away or slow, the queue drops spans.
 import asyncio
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, TraceIdRatioBased
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -55,7 +56,7 @@ PARTITION, OFFSET = "messaging.destination.partition.id", "messaging.kafka.offse
 GROUP, COUNT = "messaging.consumer.group.name", "messaging.batch.message_count"
 NOTIFY_ID = "alipay.notify_id"
 
-SAMPLED = Decision.RECORD_AND_SAMPLE
+NOT_ACKNOWLEDGED = "not acknowledged"
 _NO_PARENT = Context()
 _logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Places(Struct, frozen=True, kw_only=True):
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids. The next trace has the id by which the sampler has decided."""
+    """Random ids. The next trace has the id by which it was sampled."""
 
     def __init__(self) -> None:
         self.next_trace: int | None = None
@@ -87,7 +88,7 @@ class _AppendSpan:
         self.context = _written(span.get_span_context())
 
     def end(self, error: BaseException | None = None, /) -> None:
-        _end(self._span, error)
+        _end(self._span, _name(error))
 
 
 class _Sends:
@@ -100,18 +101,16 @@ class _Sends:
     def end(self, acknowledged: Iterable[int], /) -> None:
         arrived = set(acknowledged) if self._spans else ()
         for index, span in self._spans.items():
-            _end(span, None if index in arrived else TimeoutError())
+            _end(span, "" if index in arrived else NOT_ACKNOWLEDGED)
 
 
 class ProcessTraces:
     """The traces of one process, as `ingest.receive.AppendSpans` and as `workers.traces.Tracing`."""
 
-    def __init__(
-        self, processor: SpanProcessor, *, sampler: Sampler, places: Places, service: str, version: str
-    ) -> None:
+    def __init__(self, processor: SpanProcessor, *, ratio: float, places: Places, service: str, version: str) -> None:
         self._ids = _Ids()
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON,  # later spans follow the choice of the receiver's sampler
+            sampler=ALWAYS_ON,  # later spans follow the receiver's choice
             resource=_resource(service, version),
             id_generator=self._ids,
             span_limits=_span_limits(),
@@ -119,7 +118,7 @@ class ProcessTraces:
         )
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("alipay_notify", version)
-        self._sampler = sampler
+        self._sampled_below = TraceIdRatioBased.get_bound_for_rate(ratio)
         self._places = places
         self._log_name = topics.named(topics.NOTIFICATION, places.prefix)
         self._events_name = topics.named(topics.ORDER_EVENT, places.prefix)
@@ -130,12 +129,15 @@ class ProcessTraces:
     def sampled(self, account: Account, notify_id: bytes, began_s: float | None, /) -> _AppendSpan | None:
         """Return the span of a request that began at this monotonic time; `None` if it is not sampled."""
         try:
-            trace_id = self._ids.generate_trace_id()
-            chosen = self._sampler.should_sample(_NO_PARENT, trace_id, self._send_name, SpanKind.PRODUCER)
-            return self._append(trace_id, notify_id, began_s) if chosen.decision is SAMPLED else None
+            trace_id = random.getrandbits(128)
+            return self._append(trace_id, notify_id, began_s) if self._is_sampled(trace_id) else None
         except Exception as error:
             _failed(error)
             return None
+
+    def _is_sampled(self, trace_id: int) -> bool:
+        """Decide as the SDK's ratio sampler does, so that consumers with such a sampler decide the same."""
+        return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._sampled_below
 
     def _append(self, trace_id: int, notify_id: bytes, began_s: float | None) -> _AppendSpan:
         now_ns = time.time_ns()
@@ -169,11 +171,11 @@ class ProcessTraces:
         try:
             yield
         except BaseException as error:
-            _end(span, error)
+            _end(span, _name(error))
             raise
         finally:
             self._batch.reset(token)
-            _end(span, None)
+            _end(span, "")
 
     def _start_batch(self, records: Sequence[LogRecord] | Sequence[HeldRow]) -> Span | None:
         try:
@@ -262,12 +264,17 @@ class ProcessTraces:
                 await done.wait()
 
 
-def _end(span: Span, error: BaseException | None) -> None:
-    """End the span, if it has not ended. The error's text is left out: it may be long."""
+def _name(error: BaseException | None) -> str:
+    """Return the error's class; its text may be long, and may have an address."""
+    return "" if error is None else type(error).__name__
+
+
+def _end(span: Span, trouble: str) -> None:
+    """End the span, if it has not ended, as an error if there was trouble."""
     try:
         if span.is_recording():
-            if error is not None:
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            if trouble:
+                span.set_status(Status(StatusCode.ERROR, trouble))
             span.end()
     except Exception as failure:
         _failed(failure)

@@ -20,8 +20,6 @@ from ingest.settings import PREFIX
 from schemas import topics
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.sampling import Sampler
-
     from deploy.spans import ProcessTraces
 
 RATIO = 0.01
@@ -67,7 +65,7 @@ def _begin(log_writer: LogWriter, *, system: str, group: str, prefix: str) -> "P
         processor = BatchSpanProcessor(OTLPSpanExporter())
         places = spans.Places(system=system, group=group, prefix=prefix)
         return spans.ProcessTraces(
-            processor, sampler=_sampler(), places=places, service=log_writer.service, version=log_writer.version
+            processor, ratio=_ratio(), places=places, service=log_writer.service, version=log_writer.version
         )
     except ValueError as error:
         raise CannotTrace(f"a variable OTEL_… cannot be used: {error}") from error
@@ -86,14 +84,13 @@ def _check_variables() -> None:
         raise CannotTrace(f"OTEL_TRACES_SAMPLER_ARG is {ratio!r}: it must be a number from 0 to 1")
 
 
-def _sampler() -> "Sampler":
-    """Return the sampler that the variables name; without a name, the ratio of OTEL_TRACES_SAMPLER_ARG or `RATIO`."""
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-
-    if _variable("OTEL_TRACES_SAMPLER"):
-        return TracerProvider(shutdown_on_exit=False).sampler
-    return ParentBasedTraceIdRatio(float(_variable("OTEL_TRACES_SAMPLER_ARG") or RATIO))
+def _ratio() -> float:
+    """Return the share of notifications to trace. A trace begins at our receiver, so no sampler has a parent to ask."""
+    sampler = _variable("OTEL_TRACES_SAMPLER").removeprefix("parentbased_")
+    if sampler in ("always_on", "always_off"):
+        return float(sampler == "always_on")
+    # A sampler that is named without its argument samples all, as OpenTelemetry says.
+    return float(_variable("OTEL_TRACES_SAMPLER_ARG") or (1.0 if sampler else RATIO))
 
 
 def _is_ratio(text: str) -> bool:

@@ -27,6 +27,9 @@ class Logger(Protocol):
     def error(self, event: str, /, **fields: Any) -> None: ...
 
 
+_NO_IDS: Mapping[str, str] = {}
+
+
 class WorkerLog:
     """The log of one worker. Counters have the events sent and the time spent."""
 
@@ -49,7 +52,11 @@ class WorkerLog:
                 self._routine += 1
                 if self._routine % self._sample:
                     continue
-            self._settled(delivery, attempts.get(delivery.position, 1), traced.get(delivery.position, {}))
+            self._settled(
+                delivery,
+                attempts.get(delivery.position, 1),
+                traced.get(delivery.position, _NO_IDS) if traced else _NO_IDS,
+            )
 
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
         fields = {Field.ERROR: f"{type(error).__name__}: {error}", Field.ATTEMPT: attempts}

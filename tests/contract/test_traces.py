@@ -14,7 +14,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from prometheus_client import CollectorRegistry
 
 from deploy import tracing
@@ -43,7 +42,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     def begin(log_writer: LogWriter, *, system: str, group: str, prefix: str) -> ProcessTraces:
         places = Places(system=system, group=group, prefix=prefix)
         processor = SimpleSpanProcessor(exporter)
-        return ProcessTraces(processor, sampler=ALWAYS_ON, places=places, service=log_writer.service, version="1")
+        return ProcessTraces(processor, ratio=1.0, places=places, service=log_writer.service, version="1")
 
     monkeypatch.setattr(tracing, "_begin", begin)
     return exporter
