@@ -51,7 +51,6 @@ async def town() -> tuple[World, list[str]]:
         "/find?number=nothing",
         "/keys",
         "/audit",
-        "/audit?since=x",
         "/nowhere",
     ]
 

@@ -57,13 +57,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("limit", [1, 100])
-@pytest.mark.parametrize(("query", "expected"), CASES)
-async def test_filters_and_pages(audit: AuditPort, query: AuditQuery, expected: str, limit: int) -> None:
-    assert await reasons(audit, structs.replace(query, limit=limit)) == expected
-
-
-async def test_page_has_every_column(audit: AuditPort) -> None:
+async def test_filters_and_pages(audit: AuditPort) -> None:
+    for query, expected in CASES:
+        for limit in (1, 100):
+            assert await reasons(audit, structs.replace(query, limit=limit)) == expected, query
     (newest, *_) = (await audit.audit_list(AuditQuery(limit=1))).entries
     assert (newest.at_ms, newest.action, newest.subject) == (NOW_MS + 6 * HOUR_MS, "discard", "0-0")
     assert (newest.by, newest.why) == ("Kim_% (::1)", "6")

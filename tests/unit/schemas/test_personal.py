@@ -64,6 +64,12 @@ def test_escaped_names_and_json_within_values_are_found() -> None:
     assert value == '{"buyer_open_id":"***","detail":"{\\"userId\\":\\"***\\"}","amount":1.50}'
 
 
+def test_addresses_of_accounts_in_details_of_a_batch_are_hidden() -> None:
+    details = "2010031906272929^80^SUCCESS$jax@example.com^2088101003147483^0.01^SUCCESS#2010^1.00^SUCCESS"
+    hidden = personal.hidden_text("result_details", details)
+    assert hidden == details.replace("jax@example.com", "***")
+
+
 def test_message_keeps_numbers_order_and_repeated_names() -> None:
     body = b'{"pspCustomerInfo":{"userId":"1","n":2,"x":null,"on":true},"a":1.0E-5,"a":"\\ud83d","name":"\xe5\xbc\xa0"}'
     hidden = personal.hidden(body)

@@ -15,6 +15,7 @@ from schemas import telemetry
 
 # Of Python and its client library, each with its reason. Families of our own have no exception.
 NOT_SHOWN = {
+    "alipay_notify_raw_erased": "nothing is to be done about it, however much it is",
     "process_virtual_memory_bytes": "resident memory is what is limited",
     "python_gc_objects_collected": "the number of collections shows whether they matter",
     "python_gc_objects_uncollectable": "0 since Python 3.4",
