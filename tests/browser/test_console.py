@@ -125,7 +125,7 @@ async def test_operator_selects_several_and_discards_them() -> None:
         await page.uncheck("input[value='0-4']")
         await page.click("#many button[value=accept]")  # parked ones cannot be accepted
         await page.wait_for_function(
-            "document.querySelector('#many output').textContent.startsWith('3 of 3: 3 refused')"
+            "() => document.querySelector('#many output').textContent.startsWith('3 of 3: 3 refused')"
         )
         assert await page.locator("input[name=id]:checked").count() == 0
         await page.check("input[value='0-2']")
@@ -159,7 +159,7 @@ async def test_operator_stops_in_the_middle_of_several() -> None:
             }"""
         )
         await page.click("#many button[value=replay]")
-        stopped = "document.querySelector('#many output').textContent.startsWith('1 of 3, stopped')"
+        stopped = "() => document.querySelector('#many output').textContent.startsWith('1 of 3, stopped')"
         await page.wait_for_function(stopped)
     assert [id_ for action, id_, *_ in world.store.decided if action == "replay"] == ["0-1"]
 
@@ -208,7 +208,7 @@ async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded()
         await page.fill("input[name=reason]", "let it go")
         page.on("dialog", lambda dialog: dialog.accept())
         await page.click("button[value=discard]")
-        await page.wait_for_function("document.querySelector('output').textContent.includes('admin token')")
+        await page.wait_for_function("() => document.querySelector('output').textContent.includes('admin token')")
     assert not world.store.decided
 
 
@@ -345,11 +345,13 @@ async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_wit
         await page.fill("form.reveal input[name=by]", "kim")
         await page.fill("form.reveal input[name=token]", "wrong")
         await page.click("form.reveal button")
-        await page.wait_for_function("document.querySelector('form.reveal output').textContent.includes('token')")
+        await page.wait_for_function("() => document.querySelector('form.reveal output').textContent.includes('token')")
         assert world.store.audit == []
         await page.fill("form.reveal input[name=token]", TOKEN)
         await page.click("form.reveal button")
-        await page.wait_for_function("document.querySelector('pre.raw').textContent.includes('somebody%40example.com')")
+        await page.wait_for_function(
+            "() => document.querySelector('pre.raw').textContent.includes('somebody%40example.com')"
+        )
         assert "somebody@example.com" in (await page.text_content("#fields") or "")
         await page.goto(str(client.make_url("/audit?action=reveal")))
         assert "the buyer asks" in (await page.text_content("tbody") or "")
