@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -131,15 +131,11 @@ class Peers:
 
     def of_order(self, scope: str, order: str) -> Sequence[RefusedLine]:
         """Return the refused requests that claimed to be about this order, oldest first; by account, all merchants'."""
-        return [
-            refused
-            for refused in self._refused()
-            if scope in (refused.account, refused.scope) and refused.order == order
-        ]
+        return _by_time(line for line in self._refused() if scope in (line.account, line.scope) and line.order == order)
 
     def newest(self, limit: int) -> Sequence[RefusedLine]:
         """Return the newest refused requests, oldest first."""
-        return self._refused()[-limit:]
+        return _by_time(self._refused())[-limit:]
 
     async def run(self) -> None:
         """Ask them for ever."""
@@ -259,12 +255,15 @@ class Peers:
             trouble=peer.trouble,
         )
 
-    def _refused(self) -> list[RefusedLine]:
-        found = [line for peers in self._peers.values() for peer in peers.values() for line in peer.refused]
-        return sorted(found, key=lambda line: line.received_at_ms)
+    def _refused(self) -> Iterator[RefusedLine]:
+        return (line for peers in self._peers.values() for peer in peers.values() for line in peer.refused)
 
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def _by_time(lines: Iterable[RefusedLine]) -> list[RefusedLine]:
+    return sorted(lines, key=lambda line: line.received_at_ms)
 
 
 def _is_ip(host: str) -> bool:

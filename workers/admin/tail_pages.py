@@ -134,6 +134,8 @@ class TailPages:
                 }
             )
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             loop = asyncio.get_running_loop()
             end = loop.time() + STREAM_S
             try:

@@ -50,6 +50,8 @@ async function follow() {
       live.classList.remove("off");
       if (now !== seen) {
         seen = now;
+        // A page without live parts has only the notices, which can wait: fetching it costs the server more.
+        if (!document.querySelector("main [data-live]")) await pause(15000);
         await redraw();
         await pause(400);
       } else {

@@ -180,6 +180,14 @@ async def test_viewer_who_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) 
         writer.close()
 
 
+async def test_head_of_the_stream_ends_at_once() -> None:
+    world = World()
+    async with serving(world) as client, asyncio.timeout(30):
+        answer = await client.head("/api/tail")
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert not world.tail._waiters
+
+
 async def test_stream_ends_when_the_process_stops() -> None:
     world = World()
     async with serving(world) as client, following(client) as answer:
