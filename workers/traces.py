@@ -104,8 +104,11 @@ def marked(events: Sequence[Outgoing], parsed_records: Sequence[ParsedRecord], t
 
 
 def _cause(event: Outgoing) -> str | None:
-    """Return the id of the notification that caused an order event."""
+    """Return the id of the notification that caused an order event; `None` if there is none, or none can be read."""
     if event.topic != topics.ORDER_EVENT:
         return None
-    cause = _decode_event(event.value).cause
+    try:
+        cause = _decode_event(event.value).cause
+    except msgspec.DecodeError:  # our bug, and no reason to hold the batch
+        return None
     return None if cause is None else cause.notification_id

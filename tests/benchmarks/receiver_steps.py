@@ -21,11 +21,15 @@ from unittest import mock
 
 from aiokafka.producer.message_accumulator import BatchBuilder
 from msgspec import Struct
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from prometheus_client import CollectorRegistry
 
 from deploy import process
 from deploy.authentication import Authenticator
 from deploy.logs import LogWriter
+from deploy.spans import Places, ProcessTraces
 from ingest import admission, authenticate, settings, signature
 from ingest.authenticate import Authentic
 from ingest.clock import SystemClock
@@ -126,6 +130,19 @@ class _Sink:
         return mock.Mock()
 
 
+class _Encoding(SpanExporter):
+    """An exporter without its collector: it encodes the spans, on its thread, whose time counts too."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+def _traces(ratio: float) -> ProcessTraces:
+    places = Places(system="kafka", group="workers")
+    return ProcessTraces(BatchSpanProcessor(_Encoding()), ratio=ratio, places=places, service="steps", version="1")
+
+
 class _Given:
     """The notifications, and what each step of the receiver hands to the next."""
 
@@ -172,7 +189,7 @@ class _Process:
         reporting = partial(Reporting, metrics=self.metrics, logger=self.lines, recent=RecentRefusals(), clock=clock)
         self.reporting, self.counting = reporting(), reporting(accepted_sample=1 << 60)
         self.log = _BatchedLog()
-        reception = Reception(
+        self._reception = reception = Reception(
             accounts=given.in_use,
             quota=_unlimited(),
             confirm=mock.Mock(),
@@ -211,6 +228,13 @@ class _Process:
             while not self._connections[-1].is_idle:  # noqa: ASYNC110 - the turns of the loop are part of the walk
                 await asyncio.sleep(0)
 
+    async def walk_traced(self, traces: ProcessTraces) -> None:
+        self._reception._spans = traces
+        try:
+            await self.walk()
+        finally:
+            self._reception._spans = None
+
 
 def _groups(each: Sequence[Any]) -> list[Sequence[Any]]:
     return [each[first : first + CONNECTIONS] for first in range(0, len(each), CONNECTIONS)]
@@ -248,6 +272,10 @@ def _steps(process: _Process) -> list[_Planned]:
         _Planned("log line", "queued, and rendered by its thread; metrics", lambda: process.report(process.reporting)),
         _Planned("answer", "its bytes", lambda: [stamp.render(reply, has_body=True) for _ in given.bodies]),
         _Planned("whole walk", "from the bytes received to the bytes of the answer", process.walk),
+        *(
+            _Planned(f"… traced, {ratio:.0%}", "the same, and its spans", partial(process.walk_traced, _traces(ratio)))
+            for ratio in (0.01, 1.0)
+        ),
     ]
 
 

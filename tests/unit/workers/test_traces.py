@@ -38,8 +38,9 @@ async def test_only_order_events_that_a_sampled_notification_caused_are_marked()
     assert [(event.id, event.value) for event in marked] == [(event.id, event.value) for event in events]
 
 
-async def test_event_without_a_cause_is_not_marked() -> None:
-    event = Outgoing(id="s:A:1", topic=topics.ORDER_EVENT, key=b"", value=b'{"cause":null}', headers=())
+@pytest.mark.parametrize("value", [b'{"cause":null}', b"{}", b"no JSON", b'{"cause":7}', b"\xff"])
+def test_event_whose_cause_cannot_be_read_is_sent_unmarked(value: bytes) -> None:
+    event = Outgoing(id="s:A:1", topic=topics.ORDER_EVENT, key=b"", value=value, headers=())
     assert traces.marked([event], [], SPAN) == [event]
 
 
