@@ -1,8 +1,9 @@
 """Data shapes and rules that the receiver, the workers and consumers share.
 
 Pure: no I/O, no clock, no environment; imports only msgspec and the standard library. `ingest`, `workers` and `deploy`
-exchange these types only. Public and typed for other Python programs: `schemas.events`, `schemas.topics` and
-`ingest.checkout`. Every other module may change without notice.
+exchange these types only. Public and typed for other Python programs: `schemas.events`, `schemas.topics`,
+`schemas.consumer` (in the wheel also `alipay_notify`) and `ingest.checkout`. Every other module may
+change without notice.
 
 Reading order:
 

@@ -1,5 +1,6 @@
 """The built wheel: its content, and that modules and command work without the source tree."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -41,9 +42,21 @@ def test_wheel_has_every_file_of_the_packages_except_those_for_the_tree(unpacked
     left_out = {each for each in in_tree if each.startswith(OF_THE_TREE)}
     in_wheel = {name(path, unpacked) for path in unpacked.rglob("*")}
     assert left_out
+    again = {each for each in in_tree if each.startswith("schemas/consumer/")}
     assert in_tree - left_out - in_wheel == set()
+    assert {each.replace("schemas/consumer", "alipay_notify") for each in again} <= in_wheel
     assert not [each for each in in_wheel if f"{each}/".startswith(OF_THE_TREE)]
     assert {"deploy/runbooks/AckBudgetBurn.md", "deploy/prometheus/rules/alerts.yml"} <= in_wheel
+
+
+def test_module_for_consumers_needs_none_of_our_packages(unpacked: Path, tmp_path: Path) -> None:
+    """It stands under the program's own name, and can be used where `schemas` is somebody else's."""
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas/__init__.py").write_text("raise ImportError('of the program that consumes')\n")
+    shutil.copytree(unpacked / "alipay_notify", tmp_path / "alipay_notify")
+    told = run(tmp_path, "-c", "from alipay_notify import events; print(events.OrderState.__name__)")
+    assert told.strip() == "OrderState"
+    assert (unpacked / "alipay_notify/py.typed").exists()
 
 
 def name(path: Path, root: Path) -> str:

@@ -21,6 +21,7 @@ TESTED_ELSEWHERE = {
     "deploy/embedded/recent.py": "contract/test_store_recent.py",
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
+    "deploy/examples/consumers/python/consumer.py": "contract/test_consumers.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
     "workers/postgres/erasure.py": "contract/test_store_erasure.py",
