@@ -29,6 +29,10 @@ const { values: options } = parseArgs({
     "session-ms": { type: "string", default: "30000" },
   },
 });
+if (!options.brokers || !options.group || !options.folder) {
+  console.error("usage: node consumer.js --brokers host:9092,… --group NAME --folder PATH [--prefix payments]");
+  process.exit(2);
+}
 const PAID = new Set(["PAID", "FINISHED"]);
 const COMPLETE = join(options.folder, "complete");
 
