@@ -45,7 +45,8 @@ be verified any more. Held notifications keep their bytes until they are resolve
 topic's retention. This is final: without --yes it only counts. The reason and your user name are recorded.
 
     alipay-notify order erase 8121000345 --account shop-sg
-    alipay-notify order erase 8121000345 --account shop-sg --yes --reason "asked on 3 May"
+    alipay-notify order erase 8121000345 --account shop-sg --yes \\
+        --reason "asked on 3 May"
 """
 
 

@@ -19,7 +19,8 @@ _HELP = """Write the JSON Schemas of events and notices, examples, and the Async
 Later versions may add properties, so consumers must ignore unknown ones. To publish them, name the place:
 
     alipay-notify schema export --dir contracts
-    alipay-notify schema export --dir public --schema-base https://shop.example/schemas/
+    alipay-notify schema export --dir public \\
+        --schema-base https://shop.example/schemas/
     alipay-notify schema export --check --dir schemas
 """
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a file is not up to date (--check)."

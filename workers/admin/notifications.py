@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from schemas import interpret, record_format, scopes, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.notification import Kind, NamedNumber, Notification, Unreadable
+from schemas.notification import Kind, NamedNumber, Notification, NumberKind, Unreadable
 from schemas.record_format import Record
 from workers.admin import responses
 from workers.admin.responses import ApiError
@@ -101,12 +101,17 @@ def shape(page: NotificationPage, meaning: Notification | Unreadable | None) -> 
         reason=delivery.reason,
         detail=delivery.detail,
         version=delivery.version,
-        numbers=() if meaning is None else meaning.numbers,
+        numbers=() if meaning is None else _numbers(meaning, is_erased=page.erased_at_ms is not None),
         fields={} if notification is None else dict(notification.fields),
         sent_at=None if notification is None else notification.sent_at,
         received_at=times.from_epoch_ms(delivery.received_at_ms),
         decided_at=times.from_epoch_ms(delivery.decided_at_ms),
     )
+
+
+def _numbers(meaning: Notification | Unreadable, *, is_erased: bool) -> tuple[NamedNumber, ...]:
+    """Return the numbers; that of a token is a digest of it, which cannot be made of erased bytes."""
+    return tuple(each for each in meaning.numbers if not (is_erased and each.kind is NumberKind.ACCESS_TOKEN))
 
 
 def read(record: Record, accounts: Mapping[str, Account]) -> Notification | Unreadable | None:

@@ -1,7 +1,12 @@
 """The API for single notifications: what they are about, also if their bytes can no longer be read."""
 
+import json
 from typing import Any
 
+from msgspec import structs
+
+from schemas import personal
+from tests.support import antom_kinds
 from tests.support.admin import World, form, serving
 from tests.support.log_records import NOW_MS
 
@@ -90,3 +95,17 @@ async def test_notification_with_a_known_id_shows_its_own_content() -> None:
     await world.deliver(UNSIGN | {"agreement_no": "A2"})
     shown = [(await get(world, f"/api/notifications/0-{offset}"))[1]["numbers"][0]["number"] for offset in (1, 2)]
     assert shown == ["A1", "A2"]
+
+
+async def test_erased_notification_shows_no_number_made_of_what_was_erased() -> None:
+    world = World()
+    (kind,) = [each for each in antom_kinds.NOTED if each.message.get("authorizationNotifyType") == "TOKEN_CREATED"]
+    await world.deliver_raw(json.dumps(kind.message | {"accessToken": "a-token-of-a-buyer"}).encode(), "", "antom-us")
+    kinds = {each["kind"] for each in (await get(world, "/api/notifications/0-1"))[1]["numbers"]}
+    assert "access_token" in kinds
+    ((key, entry),) = world.store.ledger.items()
+    world.store.ledger[key] = structs.replace(entry, record=personal.erased(entry.record))
+    world.store.erased_at_ms[key] = NOW_MS
+    numbers = (await get(world, "/api/notifications/0-1"))[1]["numbers"]
+    assert {each["kind"] for each in numbers} == kinds - {"access_token"}
+    assert not [each for each in numbers if each["number"] == personal.ERASED]
