@@ -81,7 +81,7 @@ async def test_receivers_restarted_in_turn_lose_no_request(cluster: Cluster, mea
     exits, warnings = [], []
     async with (
         balancer(cluster.directory, cluster.machine, cluster.engine.receivers) as url,
-        cluster.sending(to=url, rate=PER_S, seconds=60, connections=64) as load,
+        cluster.sending(to=url, rate=PER_S, seconds=45, connections=64) as load,
     ):
         await asyncio.sleep(1)
         for role in cluster.engine.receivers:
