@@ -25,7 +25,7 @@ from tests.support.kubernetes import NEWEST, OLDEST, Resource
 from tests.support.paths import ROOT
 from workers.admin.guard import PROBES
 
-LONGEST_STOP_S = 26
+LONGEST_STOP_S = 29
 ROLES = {"receiver": "ingest", "worker": "worker", "console": "console"}
 
 
