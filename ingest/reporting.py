@@ -3,6 +3,7 @@
 Reports are best effort and must never raise, because that would change the answer.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ from schemas.accounts import Account
 from schemas.dispositions import Outcome, Refusal
 from schemas.telemetry import UNKNOWN_ACCOUNT, Field
 from schemas.trace_context import TraceContext
+
+_NOT_TRACED: Mapping[str, str] = {}
 
 
 class Viewers(Protocol):
@@ -124,7 +127,7 @@ class Reporting:
                 Field.NOTIFY_ID: _text(authentic.notify_id),
                 Field.KEY_ID: authentic.key_id,
                 Field.DURATION_MS: round(seconds * 1000, 3),
-                **({} if trace is None else {Field.TRACE_ID: trace.trace_id, Field.SPAN_ID: trace.span_id}),
+                **(_NOT_TRACED if trace is None else trace.log_fields),
             },
         )
 

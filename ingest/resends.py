@@ -18,11 +18,12 @@ from msgspec import Struct
 from schemas import retry_profiles
 from schemas.accounts import Account
 from schemas.retry_profiles import Tries
+from schemas.times import DAY_MS
 
 ONCE_MAX = 20_000  # some 6 MB
 AGAIN_MAX = 1000
 ID_BYTES_MAX = 128  # Alipay's limit for notify_id
-GIVEN_UP_KEPT_MS = 86_400_000
+GIVEN_UP_KEPT_MS = DAY_MS
 
 _Key = tuple[str, bytes]
 

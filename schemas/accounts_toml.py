@@ -95,7 +95,6 @@ def _auth_app_ids(settings: dict[str, Any], faults: list[str]) -> tuple[str, ...
 
 
 _OF_RETIRING = frozenset({"sign_type", "keys", "md5_key_file", "until"})
-_DAY_MS = 86_400_000
 
 
 def _retiring(given: Any, faults: list[str]) -> tuple[RetiringAlgorithm, ...]:
@@ -130,7 +129,7 @@ def _end_ms(given: Any) -> int | None:
         return None if given.tzinfo is None else times.to_epoch_ms(given)
     if isinstance(given, date):
         start = datetime(given.year, given.month, given.day, tzinfo=times.BEIJING)
-        return times.to_epoch_ms(start) + _DAY_MS
+        return times.to_epoch_ms(start) + times.DAY_MS
     return None
 
 

@@ -59,6 +59,11 @@ def account_of(scope: str) -> str:
     return scope.partition("/")[0]
 
 
+def merchant_of(scope: str) -> str:
+    """Return the merchant's `auth_app_id`; empty if the scope is a whole account."""
+    return scope.partition("/")[2]
+
+
 def split(scope: str) -> tuple[str, str | UnsetType]:
     """Return the account's name and the merchant's `auth_app_id`, which is unset if the scope is a whole account."""
     account, _, auth_app_id = scope.partition("/")

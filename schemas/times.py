@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 BEIJING = timezone(timedelta(hours=8), "UTC+08:00")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from schemas.record_format import Header
+from schemas.telemetry import Field
 
 TRACEPARENT = Header.TRACEPARENT.value
 
@@ -29,6 +30,11 @@ class TraceContext(Struct, frozen=True, gc=False):
     def header(self) -> tuple[str, bytes]:
         """Return the header that names this span."""
         return TRACEPARENT, f"00-{self.trace_id}-{self.span_id}-01".encode()
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Return the fields of a log line that name this span."""
+        return {Field.TRACE_ID: self.trace_id, Field.SPAN_ID: self.span_id}
 
 
 def parse(value: bytes) -> TraceContext | None:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from schemas import personal
+from schemas.times import DAY_MS
 from workers import row_codec
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import Position
@@ -25,7 +26,6 @@ from workers.settlement.plan import Position
 ROWS_MAX = 200  # of one transaction, because batches wait meanwhile
 EVERY_S = 600.0
 BETWEEN_S = 0.2
-DAY_MS = 86_400_000
 
 Row = Sequence[Any]
 

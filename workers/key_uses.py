@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from schemas import scopes
 from schemas.record_format import Header, Record
+from schemas.times import DAY_MS, HOUR_MS
 from workers.errors import InfrastructureDown
 from workers.settlement.plan import ParsedRecord, WritePlan
 
 SLOT_MS = 600_000
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 KEPT_MS = DAY_MS + HOUR_MS  # of slots that are not their key's newest
 WRITE_EVERY_S = 10.0
 LAST_WRITE_S = 2.0  # at a stop

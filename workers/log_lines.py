@@ -44,7 +44,7 @@ class WorkerLog:
         """Log the dispositions of a batch. `trace` is its span, for the lines of sampled records."""
         traced: dict[Position, dict[str, str]] = {}
         if trace is not None:
-            ids = {Field.TRACE_ID: trace.trace_id, Field.SPAN_ID: trace.span_id}
+            ids = trace.log_fields
             traced = {parsed.position: ids for parsed in parsed_records if traces.is_sampled(parsed)}
         attempts = {parsed.position: parsed.held.attempts + 2 for parsed in parsed_records if parsed.held is not None}
         for delivery in plan.deliveries:

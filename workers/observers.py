@@ -46,14 +46,12 @@ class Observers:
         self._notify(lambda: self._log.settled(plan, parsed_records, self._tracing.current))
         if (key_uses := self._key_uses) is not None:
             self._notify(lambda: key_uses.settled(plan, parsed_records))
-        if self._tail is not None and self._tail.is_watched:
-            tail = self._tail
+        if (tail := self._tail) is not None:
             self._notify(lambda: tail.settled(plan))
 
     def emitted(self, events: Sequence[Outgoing]) -> None:
         self._notify(lambda: self._metrics.emitted(events))
-        if self._tail is not None and self._tail.is_watched:
-            tail = self._tail
+        if (tail := self._tail) is not None:
             self._notify(lambda: tail.emitted(events))
         if self._tracing is not NOT_TRACED:
             self._notify(lambda: self._metrics.exemplify(events))

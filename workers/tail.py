@@ -132,7 +132,7 @@ class Tail:
             kind=kind,
             at_ms=self._now_ms(),
             account=account,
-            auth_app_id=scope.partition("/")[2],
+            auth_app_id=scopes.merchant_of(scope),
             order=order[:TEXT_MAX],
             notification_id=notification_id[:TEXT_MAX],
             outcome=outcome,
@@ -175,12 +175,11 @@ class Tail:
 
 def settled_entry(delivery: Delivery) -> TailEntry:
     """Return the line of one record's disposition."""
-    account, _, auth_app_id = delivery.account.partition("/")
     return TailEntry(
         kind=TailKind.SETTLED,
         at_ms=delivery.decided_at_ms,
-        account=account,
-        auth_app_id=auth_app_id,
+        account=scopes.account_of(delivery.account),
+        auth_app_id=scopes.merchant_of(delivery.account),
         order=delivery.order[:TEXT_MAX],
         notification_id=delivery.notification_id[:TEXT_MAX],
         outcome=delivery.disposition.value,
@@ -198,7 +197,7 @@ def sent_entry(event: Outgoing, at_ms: int) -> TailEntry:
         kind=TailKind.SENT,
         at_ms=at_ms,
         account=scopes.account_of(scope),
-        auth_app_id=scope.partition("/")[2],
+        auth_app_id=scopes.merchant_of(scope),
         order=order[:TEXT_MAX],
         outcome=short_type(headers.get("ce_type", b"").decode("utf-8", "replace")) or event.topic,
         version=int(version) if version.isdigit() else None,

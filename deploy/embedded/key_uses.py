@@ -6,8 +6,9 @@ from sqlite3 import Connection
 from deploy.embedded import sql
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
+from schemas.times import DAY_MS, HOUR_MS
 from workers import key_uses
-from workers.key_uses import DAY_MS, HOUR_MS, KEPT_MS, KeyUse, KeyUsed
+from workers.key_uses import KEPT_MS, KeyUse, KeyUsed
 
 _ADD = """
     INSERT INTO key_uses (account, key_id, slot_ms, messages, last_at_ms) VALUES (?, ?, ?, ?, ?)

@@ -5,13 +5,14 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
+from schemas.times import HOUR_MS
 from tests.contract.engines import AnyStore
 from tests.contract.several_workers import Opener
 from tests.contract.shortcuts import parked, register
 from tests.support import log_records
 from tests.support.log_records import REGISTERED, Time
 from workers.admin.held_amounts import HeldAmounts
-from workers.admin.money_at_risk import HOUR_MS, MoneyAtRisk
+from workers.admin.money_at_risk import MoneyAtRisk
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import LIMIT_S, Processing
 from workers.queries import HeldPort

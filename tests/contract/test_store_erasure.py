@@ -10,11 +10,12 @@ from deploy.embedded.erasure import SqliteErasure
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition, Reason
 from schemas.record_format import Record
+from schemas.times import DAY_MS
 from tests.contract.engines import AnyStore
 from tests.contract.shortcuts import register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, SHOP, Operator, Time
-from workers.erasure import DAY_MS, ErasurePort
+from workers.erasure import ErasurePort
 from workers.postgres import erasure as postgres_erasure
 from workers.postgres.erasure import PostgresErasure
 from workers.postgres.store import PostgresOrderStore

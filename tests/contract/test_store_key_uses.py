@@ -6,9 +6,10 @@ import pytest
 
 from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.store import SqliteOrderStore
+from schemas.times import DAY_MS, HOUR_MS
 from tests.contract.engines import AnyStore
 from tests.support.log_records import NOW_MS
-from workers.key_uses import DAY_MS, HOUR_MS, KEPT_MS, SLOT_MS, KeyUse, KeyUsed, KeyUsesPort
+from workers.key_uses import KEPT_MS, SLOT_MS, KeyUse, KeyUsed, KeyUsesPort
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.store import PostgresOrderStore
 

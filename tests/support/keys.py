@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import structs
 
 from schemas.accounts import Account, SignType
+from schemas.times import DAY_MS, HOUR_MS
 from tests.support.log_records import NOW_MS
 from workers.admin.key_rings import AccountKeys, RingKey
-from workers.key_uses import DAY_MS, HOUR_MS, SLOT_MS, KeyUse, KeyUsed
+from workers.key_uses import SLOT_MS, KeyUse, KeyUsed
 
 OLD, NEW = (
     RingKey(key_id=name, sign_type=SignType.RSA, kind="RSA", bits=2048, fingerprint=f"sha256:{name}")

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from msgspec import Struct, structs
 
-from schemas import times
+from schemas import scopes, times
 from schemas.accounts import Account, Family, SignType
 from workers.admin import pages, responses
 from workers.admin.pages import ConsoleFrame
@@ -186,7 +186,7 @@ class KeysPart:
             return None
         counts: dict[str, int] = {}
         for group in groups:
-            name = group.account.partition("/")[0]
+            name = scopes.account_of(group.account)
             counts[name] = counts.get(name, 0) + group.count
         return counts
 

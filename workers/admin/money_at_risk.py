@@ -15,14 +15,13 @@ from prometheus_client import CollectorRegistry
 
 from schemas import telemetry
 from schemas.currencies import EXPONENTS
+from schemas.times import DAY_MS, HOUR_MS
 from workers import metrics
 from workers.admin.held_amounts import HeldAmounts, HeldTrades
 from workers.admin.reported import AmountOf
 from workers.errors import InfrastructureDown
 from workers.metrics import GAUGES_INTERVAL_S, OTHER, REST_PER_REFRESH
 from workers.queries import HeldQuery
-
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 def age_class(age_ms: int) -> str:

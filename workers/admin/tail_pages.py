@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType
 
-from schemas import times
+from schemas import scopes, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Outcome
 from workers.admin import pages, responses
@@ -234,7 +234,7 @@ def _refused(refused: RefusedOne) -> TailEntry:
         kind=TailKind.REFUSED,
         at_ms=refused.received_at_ms,
         account=refused.account,
-        auth_app_id=refused.scope.partition("/")[2],
+        auth_app_id=scopes.merchant_of(refused.scope),
         order=refused.order,
         notification_id=refused.notification_id,
         outcome=str(refused.outcome),

@@ -11,6 +11,18 @@ from typing import Any
 
 from msgspec import Struct
 
+# The partitions of `deliveries`, and NULL after the last. Each is found by a step into the index; DISTINCT would read
+# all of it.
+PARTITIONS = """
+    WITH RECURSIVE partitions(number) AS (
+        SELECT min(log_partition) FROM deliveries
+        UNION ALL
+        SELECT (SELECT min(log_partition) FROM deliveries WHERE log_partition > number)
+        FROM partitions WHERE number IS NOT NULL
+    )
+"""
+EACH_PARTITION = f"{PARTITIONS} SELECT number FROM partitions WHERE number IS NOT NULL"
+
 
 class Columns(Struct, frozen=True):
     """Names and types of columns, from a text of the form `name type, name type`."""

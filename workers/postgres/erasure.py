@@ -6,18 +6,10 @@ from workers import erasure
 from workers.erasure import ROWS_MAX, ErasedOrder, ErasedSome, Row
 from workers.errors import RowsLocked
 from workers.postgres import audit, load, lookups
+from workers.postgres.columns import EACH_PARTITION
 from workers.postgres.database import BRIEFLY, Database, SqlConnection
 from workers.settlement.plan import Position
 
-_PARTITIONS = """
-    WITH RECURSIVE found AS (
-        SELECT min(log_partition) AS number FROM deliveries
-        UNION ALL
-        SELECT (SELECT min(log_partition) FROM deliveries WHERE log_partition > found.number)
-        FROM found WHERE found.number IS NOT NULL
-    )
-    SELECT number FROM found WHERE number IS NOT NULL
-"""
 _WALK = """
     SELECT d.log_offset, d.decided_at, h.log_offset IS NOT NULL, n.notification_id, n.account, n.key, n.value, n.headers
     FROM (
@@ -112,7 +104,7 @@ class PostgresErasure:
 
 async def _erase_old(connection: SqlConnection, older_than_ms: int, now_ms: int) -> ErasedSome:
     count, room = 0, ROWS_MAX
-    for (partition,) in await connection.fetch(_PARTITIONS):
+    for (partition,) in await connection.fetch(EACH_PARTITION):
         part = erasure.walked(await connection.fetch(_WALK, partition, room), older_than_ms)
         if part is not None:
             await _erase_rows(connection, part.rows, now_ms)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from schemas.times import DAY_MS, HOUR_MS
 from workers import key_uses
-from workers.key_uses import DAY_MS, HOUR_MS, KEPT_MS, KeyUse, KeyUsed
+from workers.key_uses import KEPT_MS, KeyUse, KeyUsed
 from workers.postgres.columns import KEY_USES, arrays
 from workers.postgres.database import BRIEFLY, Database, SqlConnection
 

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 
 from workers import row_codec
 from workers.postgres import columns
-from workers.postgres.columns import DELIVERIES, EMITTED
+from workers.postgres.columns import DELIVERIES, EMITTED, PARTITIONS
 from workers.postgres.database import Database
 from workers.queries import Emitted
 from workers.settlement.plan import Delivery
 
-# No index is by time, so the newest of each partition are read. The partitions are found one after another, each by a
-# step into the index: a DISTINCT would read it all.
+# No index is by time, so the newest of each partition are read.
 _SETTLED = f"""
-    WITH RECURSIVE partitions(number) AS (
-        SELECT min(log_partition) FROM deliveries
-        UNION ALL
-        SELECT (SELECT min(log_partition) FROM deliveries WHERE log_partition > number)
-        FROM partitions WHERE number IS NOT NULL
-    )
+    {PARTITIONS}
     SELECT {columns.of("newest", DELIVERIES.names)} FROM partitions CROSS JOIN LATERAL (
         SELECT {DELIVERIES.names} FROM deliveries WHERE log_partition = number ORDER BY log_offset DESC LIMIT $1
     ) AS newest ORDER BY newest.decided_at DESC LIMIT $1

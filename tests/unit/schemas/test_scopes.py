@@ -36,6 +36,7 @@ def test_scope_is_split_into_what_it_is_joined_from() -> None:
     for account, auth_app_id in (("shop", UNSET), ("isv", "2021000000000001")):
         assert scopes.split(scopes.joined(account, auth_app_id)) == (account, auth_app_id)
         assert scopes.account_of(scopes.joined(account, auth_app_id)) == account
+        assert scopes.merchant_of(scopes.joined(account, auth_app_id)) == (auth_app_id or "")
 
 
 def test_scope_that_a_refused_request_claims_is_never_an_error() -> None:

@@ -51,3 +51,7 @@ def test_last_of_several_headers_counts() -> None:
 def test_header_is_replaced_and_the_others_stay() -> None:
     headers = (("ce_id", b"1"), ("traceparent", b"x"), ("ce_type", b"t"))
     assert trace_context.added(headers, SPAN) == (("ce_id", b"1"), ("ce_type", b"t"), SPAN.header)
+
+
+def test_log_line_names_trace_and_span() -> None:
+    assert SPAN.log_fields == {"trace_id": SPAN.trace_id, "span_id": SPAN.span_id}

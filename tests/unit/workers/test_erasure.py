@@ -6,12 +6,13 @@ from urllib.parse import urlencode
 from prometheus_client import CollectorRegistry, Counter
 
 from schemas import record_format
+from schemas.times import DAY_MS
 from tests.support import log_records
 from tests.support.erasure import MemoryErasure
 from tests.support.stores import MemoryStore
 from tests.support.waiting import until
 from workers import erasure, row_codec
-from workers.erasure import DAY_MS, ErasedSome, Row, Walked
+from workers.erasure import ErasedSome, Row, Walked
 from workers.errors import InfrastructureDown
 
 NOW_MS = log_records.NOW_MS

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client import CollectorRegistry
 
+from schemas.times import DAY_MS, HOUR_MS
 from tests.support.admin import NOW_MS, World, form
 from tests.support.waiting import until
 from workers.admin import held_amounts, money_at_risk
 from workers.admin.held_amounts import HeldAmounts
-from workers.admin.money_at_risk import DAY_MS, HOUR_MS, MoneyAtRisk
+from workers.admin.money_at_risk import MoneyAtRisk
 from workers.errors import InfrastructureDown, ReadTooSlow
 
 NAME = "alipay_notify_money_at_risk_minor_units"
