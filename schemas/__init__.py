@@ -2,8 +2,8 @@
 
 Pure: no I/O, no clock, no environment; imports only msgspec and the standard library. `ingest`, `workers` and `deploy`
 exchange these types only. Public and typed for other Python programs: `schemas.events`, `schemas.topics`,
-`schemas.consumer` (in the wheel also `alipay_notify`) and `ingest.checkout`. Every other module may
-change without notice.
+`schemas.consumer` and `ingest.checkout`. In the wheel they are `alipay_notify.schemas.events` and so on, and
+`schemas.consumer` is `alipay_notify` itself. Every other module may change without notice.
 
 Reading order:
 

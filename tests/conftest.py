@@ -11,7 +11,12 @@ import pytest
 from tests.support import tally
 from tests.support.paths import ROOT
 
-pytest_plugins = ("tests.support.real_servers", "tests.support.cluster_fixtures", "tests.support.node")
+pytest_plugins = (
+    "tests.support.real_servers",
+    "tests.support.cluster_fixtures",
+    "tests.support.node",
+    "tests.support.wheels",
+)
 
 STEADY = frozenset({"house"})  # tiers that only read the tree
 

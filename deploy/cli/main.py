@@ -57,7 +57,7 @@ def application() -> typer.Typer:
     )
     app.callback()(_program)
     for name in COMMANDS:
-        importlib.import_module(f"deploy.cli.{name}").register(app)
+        importlib.import_module(f"{__package__}.{name}").register(app)
     _keep_examples(app)
     return app
 

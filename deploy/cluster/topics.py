@@ -9,6 +9,7 @@ from importlib import resources
 import msgspec
 from msgspec import Struct, structs
 
+import schemas
 from schemas import topics
 
 FILE = "topics.yaml"
@@ -63,7 +64,7 @@ def wanted(
     Raises:
         ValueError: the prefix is not valid.
     """
-    file = msgspec.yaml.decode(resources.files("schemas").joinpath(FILE).read_bytes(), type=_File)
+    file = msgspec.yaml.decode(resources.files(schemas).joinpath(FILE).read_bytes(), type=_File)
     found = tuple(
         TopicSpec(
             logical=logical,

@@ -25,7 +25,7 @@ class Schema(Struct, frozen=True, kw_only=True):
 
 def load(folder: str, *, application_id: int) -> Schema:
     """Return the schema with the scripts in `migrations/<folder>`."""
-    files = migration_files.load("deploy.embedded", f"migrations/{folder}")
+    files = migration_files.load(__package__, f"migrations/{folder}")
     return Schema(application_id=application_id, scripts=tuple(file.sql for file in files))
 
 

@@ -1,35 +1,34 @@
-"""The built wheel: its content, and that modules and command work without the source tree."""
+"""The built distributions: their content, that it is the same each time, and that nothing needs the source tree."""
 
+import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.support import wheels
 from tests.support.paths import ROOT
+from tests.support.wheels import Environment
 
 PACKAGES = ("schemas", "ingest", "workers", "deploy")
-SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".yml", ".json", ".cfg", ".service", ".md"}
-OF_THE_TREE = ("deploy/local/", "deploy/monitoring/")  # they start servers, and write committed files
+SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".yml", ".json", ".cfg", ".service", ".md", ".conf"}
+# They start servers, write committed files, and build the wheel.
+OF_THE_TREE = ("deploy/local/", "deploy/monitoring/", "deploy/packaging/", "deploy/reference.py/")
 IMPORT_ALL = """
 import importlib, pathlib, sys
-root = pathlib.Path(sys.argv[1])
-for path in sorted(root.rglob("*.py")):
-    name = ".".join(path.relative_to(root).with_suffix("").parts)
-    importlib.import_module(name.removesuffix(".__init__"))
-assert all(sys.modules[name].__file__.startswith(str(root)) for name in ("schemas", "ingest", "workers", "deploy"))
+root = pathlib.Path(importlib.import_module("alipay_notify").__file__).parents[1]
+paths = sorted((root / "alipay_notify").rglob("*.py"))
+for path in paths:
+    importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
+assert not {"schemas", "ingest", "workers", "deploy"} & sys.modules.keys()
+print(len(paths), root)
 """
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a wheel that was built from this tree."""
-    built = tmp_path_factory.mktemp("built")
-    argv = [sys.executable, "-m", "uv", "build", "--wheel", "--quiet", "--out-dir", str(built), str(ROOT)]
-    subprocess.run(argv, check=True, timeout=120)
-    (wheel,) = built.glob("*.whl")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = tmp_path_factory.mktemp("unpacked")
     zipfile.ZipFile(wheel).extractall(files)
     return files
@@ -39,42 +38,70 @@ def test_wheel_has_every_file_of_the_packages_except_those_for_the_tree(unpacked
     in_tree = {
         name(path, ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in SHIPPED
     }
-    left_out = {each for each in in_tree if each.startswith(OF_THE_TREE)}
-    in_wheel = {name(path, unpacked) for path in unpacked.rglob("*")}
+    left_out = {each for each in in_tree if f"{each}/".startswith(OF_THE_TREE)}
+    in_wheel = {name(path, unpacked / "alipay_notify") for path in unpacked.rglob("*") if "dist-info" not in str(path)}
     assert left_out
-    again = {each for each in in_tree if each.startswith("schemas/consumer/")}
-    assert in_tree - left_out - in_wheel == set()
-    assert {each.replace("schemas/consumer", "alipay_notify") for each in again} <= in_wheel
-    assert not [each for each in in_wheel if f"{each}/".startswith(OF_THE_TREE)]
-    assert {"deploy/runbooks/AckBudgetBurn.md", "deploy/prometheus/rules/alerts.yml"} <= in_wheel
-
-
-def test_module_for_consumers_needs_none_of_our_packages(unpacked: Path, tmp_path: Path) -> None:
-    """It stands under the program's own name, and can be used where `schemas` is somebody else's."""
-    (tmp_path / "schemas").mkdir()
-    (tmp_path / "schemas/__init__.py").write_text("raise ImportError('of the program that consumes')\n")
-    shutil.copytree(unpacked / "alipay_notify", tmp_path / "alipay_notify")
-    told = run(tmp_path, "-c", "from alipay_notify import events; print(events.OrderState.__name__)")
-    assert told.strip() == "OrderState"
-    assert (unpacked / "alipay_notify/py.typed").exists()
+    at_the_top = {each for each in in_tree if each.startswith("schemas/consumer/")}
+    assert in_tree - left_out - at_the_top - in_wheel == set()
+    assert {each.removeprefix("schemas/consumer/") for each in at_the_top} <= in_wheel
+    assert not [each for each in in_wheel if f"{each}/".startswith((*OF_THE_TREE, "schemas/consumer/"))]
+    assert {"deploy/runbooks/AckBudgetBurn.md", "deploy/prometheus/rules/alerts.yml", "events.py"} <= in_wheel
 
 
 def name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
 
 
-def test_every_module_of_the_wheel_can_be_imported(unpacked: Path) -> None:
-    run(unpacked, "-c", IMPORT_ALL, str(unpacked))
+def test_wheel_has_one_top_level_package(unpacked: Path) -> None:
+    assert {path.name for path in unpacked.iterdir() if not path.name.endswith(".dist-info")} == {"alipay_notify"}
 
 
-def test_command_of_the_wheel_shows_its_help(unpacked: Path) -> None:
-    assert "trigger" in run(unpacked, "-m", "deploy.cli.main", "--help")
+def test_distributions_are_the_same_bytes_from_tree_and_sdist(built: Path, tmp_path: Path) -> None:
+    """The fixture's wheel was built from the sdist. Both are built again from a copy with other times and modes."""
+    tree = tmp_path / "tree"
+    ignored = shutil.ignore_patterns(
+        ".venv", ".git", "node_modules", "__pycache__", ".*_cache", ".hypothesis", ".stack"
+    )
+    shutil.copytree(ROOT, tree, ignore=ignored)
+    for path in tree.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (1, 1))
+    again = wheels.build(tmp_path / "again", tree, "--sdist", "--wheel")
+    for pattern in ("*.whl", "*.tar.gz"):
+        (one,), (other,) = built.glob(pattern), again.glob(pattern)
+        assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
 
 
-def run(unpacked: Path, *arguments: str) -> str:
-    """Run Python over the wheel's files, with the installed dependencies. Return its output."""
-    environ = {"PYTHONPATH": str(unpacked), "PATH": "/usr/bin:/bin"}
-    argv = [sys.executable, "-P", *arguments]
-    done = subprocess.run(argv, cwd=unpacked, env=environ, capture_output=True, text=True, timeout=120, check=False)
+def test_module_for_consumers_needs_none_of_our_packages(unpacked: Path, tmp_path: Path) -> None:
+    """A consumer may copy it alone."""
+    shutil.copytree(unpacked / "alipay_notify", tmp_path / "alipay_notify", ignore=shutil.ignore_patterns(*PACKAGES))
+    with_libraries = Environment(Path(sys.prefix))
+    told = with_libraries.run(
+        "python", "-P", "-c", "from alipay_notify import events; print(events.OrderState.__name__, events.__file__)",
+        cwd=tmp_path, environment={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split() == ["OrderState", str(tmp_path / "alipay_notify/events.py")]
+    assert (unpacked / "alipay_notify/py.typed").exists()
+
+
+def test_every_module_of_the_wheel_imports_beside_packages_of_others(installed: Environment, tmp_path: Path) -> None:
+    done = installed.run("python", "-c", IMPORT_ALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    count, root = done.stdout.split()
+    assert int(count) > 250
+    assert root == str(installed.packages)
+
+
+def test_editable_installation_leads_to_the_tree(tmp_path: Path) -> None:
+    editable = wheels.environment(tmp_path / "venv", "--editable", str(ROOT))
+    asked = (
+        "import deploy; from alipay_notify import events; from alipay_notify.deploy.cli import main;"
+        "print(deploy.__file__, events.__file__)"
+    )
+    done = editable.run("python", "-c", asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(ROOT / "deploy/__init__.py"), str(ROOT / "schemas/consumer/events.py")]
+    shown = editable.run("alipay-notify", "trigger", "--list", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "burst" in shown.stdout

@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "deploy/embedded/replays.py": "contract/test_store_replays.py",
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
     "deploy/examples/consumers/python/consumer.py": "contract/test_consumers.py",
+    "deploy/packaging/hook.py": "contract/test_wheel.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
     "workers/postgres/erasure.py": "contract/test_store_erasure.py",

@@ -4,9 +4,12 @@ import ast
 import sys
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
+from deploy.packaging import namespace
+from deploy.packaging.namespace import NotMovable
 from tests.house.source import PACKAGES, dotted, edges, imports, modules, name, text, tree
 
 MAY_IMPORT = {
@@ -18,6 +21,7 @@ MAY_IMPORT = {
 PURE = {"msgspec"}  # the only library that `schemas` may import, because every package imports `schemas`
 SETTLEMENT_MAY_IMPORT = {"schemas", "workers", "msgspec", "collections", "typing", "enum", "functools", "itertools"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+LEFT_OUT = ("deploy/local/", "deploy/monitoring/", "deploy/packaging/", "deploy/reference.py")  # by the wheel
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "yaml", "xml", "rsa", "Crypto"}
 
 
@@ -49,15 +53,30 @@ def test_settlement_decides_without_input_and_output() -> None:
     assert [each for each in ours if not each.startswith(("schemas", "workers.settlement"))] == []
 
 
-@pytest.mark.parametrize("folder", ["deploy.local", "deploy.monitoring"])
+@pytest.mark.parametrize("folder", ["deploy.local", "deploy.monitoring", "deploy.packaging", "deploy.reference"])
 def test_no_other_module_imports_what_the_wheel_leaves_out(folder: str) -> None:
-    """The one can install packages, the other writes files of the source tree."""
+    """They can install packages, write files of the source tree, or build the wheel."""
     found = [
         (importing, imported)
         for importing, imported in edges()
         if imported.startswith(folder) and not importing.startswith(folder)
     ]
     assert found == []
+
+
+def test_every_module_can_be_moved_under_the_name_of_the_wheel() -> None:
+    """No text names a module, because the wheel has each under `alipay_notify`."""
+    in_wheel = [path for path in modules() if not name(path).startswith(LEFT_OUT)]
+    known = {dotted(path) for path in modules()}
+    assert [fault for path in in_wheel if (fault := _not_movable(path, known))] == []
+
+
+def _not_movable(path: Path, known: set[str]) -> str:
+    try:
+        namespace.moved(text(path), modules=known)
+    except NotMovable as error:
+        return f"{name(path)}: {error}"
+    return ""
 
 
 def test_every_module_of_the_receiver_is_used_by_a_receiver() -> None:

@@ -52,7 +52,7 @@ class ConsoleFrame:
         self._now_ms = now_ms
         self._assets = {name: _asset(name) for name in ASSETS}
         self._templates = Environment(
-            loader=PackageLoader("workers.admin", "templates"),
+            loader=PackageLoader(__package__, "templates"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -144,4 +144,4 @@ def order_path(named: NamesOrder) -> str:
 
 
 def _asset(name: str) -> bytes:
-    return resources.files("workers.admin").joinpath("templates", name).read_bytes()
+    return resources.files(__package__).joinpath("templates", name).read_bytes()
