@@ -15,6 +15,7 @@ from deploy import exits
 # In the order of the help text.
 COMMANDS = (
     "up",
+    "init",
     "roles",
     "sandbox",
     "trigger",
@@ -31,6 +32,7 @@ COMMANDS = (
     "db",
     "config",
     "schema",
+    "export",
 )
 
 SHORT_MAX = 60  # characters that fit beside a command's name in eighty columns
@@ -38,6 +40,7 @@ SHORT_MAX = 60  # characters that fit beside a command's name in eighty columns
 _HELP = """Receive, verify and process Alipay's payment notifications.
 
     alipay-notify up --demo        engine, console and a simulated Alipay
+    alipay-notify init             write accounts.toml
     alipay-notify order show NO    was it paid? the history of one order
     alipay-notify held list        notifications that wait for a decision
     alipay-notify verify FILE      why a signature check fails (验签失败)

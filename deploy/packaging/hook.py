@@ -19,7 +19,7 @@ from hatchling.builders.wheel import WheelBuilderConfig
 sys.path.insert(0, str(Path(__file__).parents[2]))  # hatchling loads this file by its path
 from deploy.packaging import namespace
 
-# What stands under `alipay_notify` in an editable installation.
+# The modules under `alipay_notify` in an editable installation.
 IN_THE_TREE = {
     "__init__.py": '''"""In a source tree: `alipay_notify.events` is `schemas/consumer/events.py`."""
 

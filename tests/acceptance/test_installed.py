@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.processes import eventually
 from tests.support.wheels import HOSTILE, Environment, clean
+from tests.unit.deploy.test_first_account import PEM
 
 STARTED_WITHIN_S = 120.0
 
@@ -52,6 +54,20 @@ def command(installed: Environment, folder: Path, *arguments: str) -> str:
     done = installed.run("alipay-notify", *arguments, cwd=folder, environment={"PYTHONPATH": "."})
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_first_account_and_exported_files_come_from_the_wheel(
+    installed: Environment, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "alipay.pem").write_bytes(PEM)
+    options = ("--family", "mapi", "--seller-id", "2088101122136241", "--currency", "USD", "--key", "alipay.pem")
+    command(installed, tmp_path, "init", *options)
+    told = json.loads(command(installed, tmp_path, "keys", "check", "--output", "json"))
+    assert [key["account"] for key in told["keys"]] == ["shop"]
+    command(installed, tmp_path, "export", "files")
+    assert (tmp_path / "files/prometheus/rules/alerts.yml").read_bytes() == (
+        ROOT / "deploy/prometheus/rules/alerts.yml"
+    ).read_bytes()
 
 
 def test_demo_trigger_and_held_list_work_beside_packages_of_others(
