@@ -350,6 +350,10 @@ class Field:
     ADDED = "added"
     CHANGED = "changed"
     REMOVED = "removed"
+    TASK = "task"
+    ACTION = "action"
+    DONE = "done"
+    TOTAL = "total"
 
 
 # The meaning of each, for the reference page.
@@ -382,6 +386,10 @@ FIELDS = {
     Field.ADDED: "Accounts that a reload added.",
     Field.CHANGED: "Accounts that it changed.",
     Field.REMOVED: "Accounts that it removed.",
+    Field.TASK: "The number of a task over many held notifications.",
+    Field.ACTION: "What it does with each: `replay`, `accept` or `discard`.",
+    Field.DONE: "The number of rows that it has done with.",
+    Field.TOTAL: "The number of rows that matched when it started.",
 }
 
 # Values of these keys are never written to a log line in full.

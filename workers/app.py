@@ -1,8 +1,8 @@
 """Composition of a worker: four loops over the log, the store, the locks and the topics of one engine.
 
 The consumer gives every new record its disposition, the sweeper retries held notifications that are due, the replayer
-those that an operator wants retried, and the relay sends the events that the three have written. A stop takes them down
-in the reverse order.
+those that an operator wants retried, accepted or discarded by a task, and the relay sends the events that the three
+have written. A stop takes them down in the reverse order.
 
 A loop that fails stands alone; the others go on. Sweeper, replayer and relay are restarted in place, with growing waits
 (`workers.restarts`). A consumer that fails in a process of its own leaves the consumer group at once, and the process
@@ -21,13 +21,14 @@ from workers.consumer import Consumer, Source, none_are_settled
 from workers.emission import Events
 from workers.errors import InfrastructureDown
 from workers.fatal_records import BegunNotes, CarefulRetry, FatalRecords, OneInHand
+from workers.held_decisions import HeldDecisions
 from workers.locks import IdempotencyLocks
 from workers.observers import Observers
 from workers.outbox_relay import Relay, Relays
 from workers.processing import LIMIT_S, Processing, Store
 from workers.queries import HeldPort
 from workers.record_reader import AccountsFiles, Authenticate
-from workers.replays import Replayer, ReplaysPort
+from workers.replays import Replayer, ReplaysPort, Retry
 from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement.plan import LogRecord
 from workers.sweeper import Sweeper, always_leads
@@ -42,8 +43,9 @@ class WorkersStore(Store, HeldPort, ReplaysPort, Protocol):
 class Worker:
     """The four loops of one worker. `has_stopped` is set when its consumer has failed for good."""
 
-    def __init__(self, processing: Processing, loops: Sequence[RestartedLoop]) -> None:
+    def __init__(self, processing: Processing, decisions: HeldDecisions, loops: Sequence[RestartedLoop]) -> None:
         self.processing = processing
+        self.decisions = decisions
         self._loops = {loop.name: loop for loop in loops}
         self._running: dict[LoopName, asyncio.Task[None]] = {}
 
@@ -141,8 +143,8 @@ async def working(
     relay = Relays([Relay(emit, observer=observer) for emit in (processing.emit, processing.emit_notices)])
     one_in_hand = OneInHand()
 
-    def careful_retry() -> CarefulRetry:
-        return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), processing.retry)
+    def careful(handle: Retry) -> CarefulRetry:
+        return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), handle)
 
     consumer = Consumer(
         source=source,
@@ -157,20 +159,30 @@ async def working(
     )
     sweeper = Sweeper(
         parked=store,
-        retry=careful_retry(),
+        retry=careful(processing.retry),
         wake_relay=relay.wake,
         woken=woken,
         observer=observer,
         now_ms=now_ms,
         leads=leads,
     )
+    decisions = HeldDecisions(
+        accounts=accounts,
+        read=processing.read,
+        store=store,
+        observer=observer,
+        now_ms=now_ms,
+        time_limit=processing.time_limit,
+    )
     replayer = Replayer(
         store=store,
-        retry=careful_retry(),
+        retry=processing.retry,
+        decisions=decisions,
         wake_relay=relay.wake,
         observer=observer,
         now_ms=now_ms,
         leads=leads,
+        careful=careful,
     )
     loops: dict[LoopName, Loop] = {
         LoopName.CONSUMER: consumer,
@@ -180,6 +192,7 @@ async def working(
     }
     worker = Worker(
         processing,
+        decisions,
         [
             RestartedLoop(
                 name,

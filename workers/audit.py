@@ -19,11 +19,14 @@ ACTIONS = (
     "replay_resume",
     "replay_start",
     "reveal",
+    "task_cancel",
+    "task_resume",
+    "task_start",
 )
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One action. `subject` is a record's position, `scope:order`, or `replay:number`."""
+    """One action. `subject` is a record's position, `scope:order`, or `replay:number` or `task:number`."""
 
     number: int
     at_ms: int

@@ -1,8 +1,9 @@
 """An operator's decision on a held notification: `settlement.verdicts`, in the store's transaction.
 
-The admin API calls it. A decision is one transaction: the resolved row, the order with its event, the audit row. Two
-operators, a second tab, or the sweeper may decide on the same row at once: the first to commit wins, and the others get
-`DecisionRefused`, because a decision applies only to a row that is unresolved and as it was read.
+The admin API calls it, and tasks over many rows (`replays`). A decision is one transaction: the resolved row, the order
+with its event, the audit row. Two operators, a second tab, or the sweeper may decide on the same row at once: the first
+to commit wins, and the others get `DecisionRefused`, because a decision applies only to a row that is unresolved and as
+it was read.
 
 A row that was held before its account became a service provider's has the account as its scope, and its notification is
 now a merchant's. The decision is about the order for which the row was held, if there is one.
@@ -72,14 +73,14 @@ class HeldDecisions:
         self._now_ms = now_ms
         self._chance = chance
 
-    async def accept(self, page: HeldPage, *, by: str, why: str) -> None:
-        """Register the amount that the notification reports, and apply it.
+    async def accept(self, page: HeldPage, *, by: str, why: str, task: int | None = None) -> None:
+        """Register the amount that the notification reports, and apply it. `task` is the task that does it, if any.
 
         Raises:
             DecisionRefused: it is resolved or changed, cannot be accepted for this reason, or does not verify now.
             VersionConflict, InfrastructureDown: as `Store.settle`.
         """
-        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
+        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms(), task=task)
         _check_unresolved(page)
         if row.reason not in ACCEPTABLE:
             way = WAYS.get(row.reason.value, OTHERWISE)
@@ -106,14 +107,14 @@ class HeldDecisions:
 
         await self._settle([*now, *as_held] if parsed.account != row.account else now, row, decide)
 
-    async def discard(self, page: HeldPage, *, by: str, why: str) -> None:
+    async def discard(self, page: HeldPage, *, by: str, why: str, task: int | None = None) -> None:
         """Resolve the row without applying it, and take out of the order the facts that only it has brought.
 
         Raises:
             DecisionRefused: it is resolved already, or changed.
             VersionConflict, InfrastructureDown: as `Store.settle`.
         """
-        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms())
+        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms(), task=task)
         _check_unresolved(page)
         # Unverified: it was verified before it was held, and its key may be gone by now.
         # The row may be held because its bytes cannot be read in time: it is discarded all the same.

@@ -13,6 +13,7 @@ from schemas.telemetry import Field
 from schemas.trace_context import TraceContext
 from workers import traces
 from workers.errors import InfrastructureDown
+from workers.replays import ReplayState, ReplayTask
 from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import Delivery, ParsedRecord, Position, WritePlan
 
@@ -72,6 +73,12 @@ class WorkerLog:
             fields[Field.DURATION_MS] = round(wait_s * 1000)
         is_end = wait_s is None and loop is LoopName.CONSUMER
         self._logger.error("worker stopped" if is_end else "worker loop failed", **fields)
+
+    def task_ended(self, task: ReplayTask) -> None:
+        """Log how far a task over held notifications has come: to its end, or until this process stops."""
+        event = "held task finished" if task.state is ReplayState.FINISHED else "held task waits for another worker"
+        counts = {Field.DONE: task.handled, Field.TOTAL: task.total}
+        self._logger.info(event, **{Field.TASK: task.number, Field.ACTION: task.action.value, **counts})
 
     def interrupted(self, step: str) -> None:
         """Log that reading a record or deciding a batch was interrupted, because it took longer than its limit."""

@@ -13,6 +13,7 @@ from workers.key_uses import KeyUses
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.metrics import WorkerMetrics
+from workers.replays import ReplayTask
 from workers.restarts import FailureKind, LoopName
 from workers.settlement.plan import ParsedRecord, WritePlan
 from workers.tail import Tail
@@ -81,6 +82,9 @@ class Observers:
     ) -> None:
         self._notify(lambda: self._metrics.loop_failed(loop, kind))
         self._notify(lambda: self._log.loop_failed(loop, kind, error, why=why, wait_s=wait_s))
+
+    def task_ended(self, task: ReplayTask) -> None:
+        self._notify(lambda: self._log.task_ended(task))
 
     def could_not_let_go(self, loop: LoopName, error: BaseException) -> None:
         self._notify(lambda: self._log.could_not_let_go(loop, error))

@@ -3,15 +3,13 @@
 The admin API, the sweeper and the gauges use these ports. A read never blocks a batch.
 """
 
-import heapq
-import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct, structs
 
-from schemas.dispositions import HELD, Disposition, Reason
+from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, Refund, Status, View
@@ -174,11 +172,13 @@ class HeldPlace(Struct, frozen=True, kw_only=True):
 class HeldQuery(Struct, frozen=True, kw_only=True):
     """A filter of held notifications, and the page of them; `None` means any. `before_ms` is exclusive.
 
-    `account` includes its merchants; `scope` is one of them, or the account without them.
+    `account` includes its merchants; `scope` is one of them, or the account without them. `ids` are a selection; none
+    means any.
     """
 
     account: str | None = None
     scope: str | None = None
+    ids: tuple[str, ...] = ()
     order: str | None = None
     disposition: Disposition | None = None
     reason: Reason | None = None
@@ -260,33 +260,6 @@ def timeline(order: str, own: Iterable[Delivery], by_number: Iterable[Delivery])
     others = (each if each.order == order else structs.replace(each, version=None) for each in by_number)
     by_position = {delivery.position: delivery for delivery in (*others, *own)}
     return tuple(by_position[position] for position in sorted(by_position))
-
-
-def is_kept(query: HeldQuery) -> bool:
-    """Return whether the stores keep the counts of this query, so that they need not count its rows."""
-    return all(each is None for each in (query.order, query.since_ms, query.before_ms))
-
-
-def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:
-    """Return the query without an end that is not past, because nothing is held later: its counts are kept."""
-    is_past = query.before_ms is not None and query.before_ms < now_ms
-    return query if is_past else structs.replace(query, before_ms=None)
-
-
-def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
-    """Return the queries of which each reads an index in the order of the list; `oldest_first` joins their pages.
-
-    The indexes by reason begin with the disposition, of which there are three.
-    """
-    if query.reason is None or query.disposition or query.order is not None or query.scope or query.resolved:
-        return [query]
-    return [structs.replace(query, disposition=disposition) for disposition in sorted(HELD)]
-
-
-def oldest_first(pages: Sequence[Sequence[HeldPage]], limit: int) -> Sequence[HeldPage]:
-    """Join pages, each of them oldest first, to one of at most `limit` rows."""
-    merged = heapq.merge(*pages, key=lambda page: (page.row.first_at_ms, page.row.position))
-    return list(itertools.islice(merged, limit))
 
 
 def order_list(query: OrderQuery, found: Sequence[OrderPage], examined_to: OrderPlace | None) -> OrderList:

@@ -23,15 +23,12 @@ from workers.queries import (
     Emitted,
     HeldGroup,
     HeldPage,
-    HeldPlace,
-    HeldQuery,
     Hold,
     OperatorAct,
     OperatorDecision,
     OrderClaim,
     OrderPage,
 )
-from workers.replays import ReplayState, ReplayTask
 from workers.settlement import order_view
 from workers.settlement.movements import name_of
 from workers.settlement.plan import (
@@ -331,36 +328,6 @@ def operator_act(row: Row) -> OperatorAct:
     """Return the act from action, subject, by whom, why and time of an audit row."""
     action, subject, by, why, at_ms = row
     return OperatorAct(action=action, held_id=subject if action == "replay" else "", by=by, why=why, at_ms=at_ms)
-
-
-def replay_task(row: Row) -> ReplayTask:
-    """Return the task from the columns of `replays`, in their order."""
-    return ReplayTask(
-        number=row[0],
-        state=ReplayState(row[1]),
-        query=HeldQuery(
-            account=row[2],
-            scope=row[23],
-            order=row[3],
-            disposition=None if row[4] is None else Disposition(row[4]),
-            reason=None if row[5] is None else Reason(row[5]),
-            since_ms=row[6],
-            before_ms=row[7],
-            after=HeldPlace(first_at_ms=row[16], position=Position(row[17], row[18])),
-        ),
-        rate=row[8],
-        total=row[9],
-        done=row[10],
-        applied=row[11],
-        duplicate=row[12],
-        stale=row[13],
-        held_again=row[14],
-        failed=row[15],
-        by=row[19],
-        why=row[20],
-        started_at_ms=row[21],
-        finished_at_ms=row[22],
-    )
 
 
 def held_group(row: Row) -> HeldGroup:

@@ -6,7 +6,7 @@ import base64
 import re
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -38,7 +38,7 @@ is recorded with the reason and your user name.
 _REPLAY_HELP = """Retry held notifications: one by its id, or all that match.
 
 With an id, the notification is retried at once. With filters, the command is a dry run that lists the matches; --yes
-starts a replay in the worker, oldest first, and follows it. Ctrl-C leaves it running; see `held replays`. A retry
+starts a replay in the worker, oldest first, and follows it. Ctrl-C leaves it running; see `held tasks`. A retry
 verifies the signature again and applies no notification twice.
 
     alipay-notify held replay 0-1234 --why "the price was registered wrong"
@@ -53,17 +53,24 @@ Its amount is registered for the order, and it is applied. Of two payments, the 
 payment count as refunds of all of it. Only for those held as amount_mismatch, currency_mismatch, second_trade or
 over_refunded. The reason and your user name are recorded.
 
+Several are accepted by a task in the worker, which the command follows; without --yes it only lists them.
+
     alipay-notify held accept 0-1234 --reason "the buyer has a voucher"
+    alipay-notify held accept 0-1234 0-1240 --reason "vouchers" --yes
 """
 _DISCARD_HELP = """Discard a held notification without applying it.
 
 Facts that only it has brought leave its order, with the flag. This is final. The reason and your user name are
 recorded.
 
-    alipay-notify held discard 0-1234 --reason "refunded at the counter"
+Several are discarded by a task in the worker, which the command follows; without --yes it only lists them.
+
+    alipay-notify held discard 0-1234 --reason "a test order"
+    alipay-notify held discard 0-1234 0-1240 --reason "tests" --yes
 """
 _EPILOG_SHOW = "Exit codes: 0 the signature is valid, 1 failed, 2 wrong usage, 3 the signature is not valid now."
 _EPILOG_REPLAY = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 retried, and at least one is still held."
+_EPILOG_DECIDE = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done, and at least one of several was refused."
 
 Account = Annotated[str | None, typer.Option(help="Only of this account.")]
 Merchant = Annotated[
@@ -74,6 +81,11 @@ Disposition = Annotated[str | None, typer.Option(help="Only parked, quarantined 
 Reason = Annotated[str | None, typer.Option(help="Only those held for this reason, such as amount_mismatch.")]
 Since = Annotated[str | None, typer.Option(help="Only those held since 24h or 7d ago, or an ISO time with a zone.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="The ids that `held list` shows.")]
+DecisionReason = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
+Rate = Annotated[int, typer.Option(min=1, max=500, help="Rows per second, if there are several.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Decide several; without it, a dry run.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Start the task and return at once.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -82,8 +94,8 @@ def register(app: typer.Typer) -> None:
     group.command("list", help=_LIST_HELP, epilog=exits.EPILOG_READING)(list_held)
     group.command("show", help=_SHOW_HELP, epilog=_EPILOG_SHOW)(show)
     group.command("replay", help=_REPLAY_HELP, epilog=_EPILOG_REPLAY)(retry)
-    group.command("accept", help=_ACCEPT_HELP, epilog=exits.EPILOG_READING)(accept)
-    group.command("discard", help=_DISCARD_HELP, epilog=exits.EPILOG_READING)(discard)
+    group.command("accept", help=_ACCEPT_HELP, epilog=_EPILOG_DECIDE)(accept)
+    group.command("discard", help=_DISCARD_HELP, epilog=_EPILOG_DECIDE)(discard)
     held_replays.register(group)
     app.add_typer(group, name="held")
 
@@ -211,45 +223,78 @@ def _retry_one(api: AdminClient, id_: str, why: str, output: str) -> int:
 
 def _print_dry_run(matching: dict[str, Any], output: str) -> int:
     ids = [held["id"] for held in matching["held"]]
-    if output == "json":
-        terminal.as_json({"dry_run": True, "count": matching["total"], "ids": ids})
-    else:
-        terminal.line("Would retry", f"{matching['total']:,} (dry run, nothing was done; --yes retries them)")
-        terminal.words([*ids, "…"] if matching["next"] else ids)
+    _print_unmeant("replay", ids, output, total=matching["total"], has_more=matching["next"] is not None)
     return exits.DONE
 
 
 def discard(
-    id_: Id,
-    reason: Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")],
+    ids: Ids,
+    reason: DecisionReason,
+    rate: Rate = 50,
+    yes: Yes = False,
+    no_wait: NoWait = False,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """Discard one."""
-    _decide(AdminClient(url, token=token), id_, "discard", reason, output)
+    """Discard one or several."""
+    _decide(AdminClient(url, token=token), ids, "discard", reason, _Pace(rate, yes, not no_wait), output)
 
 
 def accept(
-    id_: Id,
-    reason: Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")],
+    ids: Ids,
+    reason: DecisionReason,
+    rate: Rate = 50,
+    yes: Yes = False,
+    no_wait: NoWait = False,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """Accept one."""
-    _decide(AdminClient(url, token=token), id_, "accept", reason, output)
+    """Accept one or several."""
+    _decide(AdminClient(url, token=token), ids, "accept", reason, _Pace(rate, yes, not no_wait), output)
 
 
-def _decide(api: AdminClient, id_: str, verb: str, reason: str, output: str) -> None:
+class _Pace(NamedTuple):
+    """How several are decided: rows a second, whether to do it at all, and whether to follow it."""
+
+    rate: int
+    is_meant: bool
+    is_waiting: bool
+
+
+def _decide(api: AdminClient, ids: list[str], verb: str, reason: str, pace: _Pace, output: str) -> None:
+    for id_ in ids:
+        _checked(id_)
     try:
-        done = api.send("POST", "held", _checked(id_), verb, body={"reason": reason, "by": admin.operator()})
+        if len(ids) == 1:
+            done = api.send("POST", "held", ids[0], verb, body={"reason": reason, "by": admin.operator()})
+            _print_decided(ids[0], verb, done, output)
+            return
+        if not pace.is_meant:
+            _print_unmeant(verb, ids, output, total=len(ids))
+            return
+        held_replays.confirm(len(ids))
+        rows = {"action": verb, "ids": ids}
+        code = held_replays.start(api, rows, rate=pace.rate, why=reason, is_waiting=pace.is_waiting, output=output)
     except AdminApiError as error:
         admin.fail(error)
+    raise typer.Exit(code)
+
+
+def _print_decided(id_: str, verb: str, done: dict[str, Any], output: str) -> None:
     if output == "json":
         terminal.as_json(done)
     else:
         terminal.line(id_, f"{verb}ed by {done['by']}: {done['why']}")
+
+
+def _print_unmeant(verb: str, ids: list[str], output: str, *, total: int, has_more: bool = False) -> None:
+    if output == "json":
+        terminal.as_json({"dry_run": True, "count": total, "ids": ids})
+    else:
+        terminal.line(f"Would {verb}", f"{total:,} (dry run, nothing was done; --yes {verb}s them)")
+        terminal.words([*ids, "…"] if has_more else ids)
 
 
 def _checked(id_: str) -> str:

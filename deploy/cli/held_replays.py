@@ -1,6 +1,6 @@
-"""`alipay-notify held replays`: replays of many held notifications. They run in the worker.
+"""`alipay-notify held tasks`: replay, accept or discard many held notifications. It is done in the worker.
 
-A replay is a task in the order store. The command only watches it, so that Ctrl-C or a lost connection changes nothing.
+A task is in the order store. The command only watches it, so that Ctrl-C or a lost connection changes nothing.
 """
 
 from __future__ import annotations
@@ -19,63 +19,65 @@ from deploy.cli.admin import AdminApiError, AdminClient
 LOOK_EVERY_S = 0.5
 CONFIRM_ABOVE = 1000
 
-_LIST_HELP = """List the newest replays of held notifications, with their progress.
+_LIST_HELP = """List the newest tasks over many held notifications.
 
-`held replay` with filters starts one. It runs in the worker and survives restarts.
+`held replay` with filters starts one, and so do `held accept` and `held discard` with several ids. It runs in the
+worker and survives restarts.
 
-    alipay-notify held replays
-    alipay-notify held replays show 7
-    alipay-notify held replays cancel 7
-    alipay-notify held replays resume 7
+    alipay-notify held tasks
+    alipay-notify held tasks show 7
+    alipay-notify held tasks cancel 7
+    alipay-notify held tasks resume 7
 """
-_SHOW_HELP = """Show one replay and its progress.
+_SHOW_HELP = """Show one task: its progress, and why rows are still held.
 
-    alipay-notify held replays show 7 --output json
+    alipay-notify held tasks show 7 --output json
 """
-_CANCEL_HELP = """Cancel a running replay. Rows that it has retried stay as they are.
+_CANCEL_HELP = """Cancel a running task. Rows that it has done with stay as they are.
 
-    alipay-notify held replays cancel 7 --reason "too many fail"
+    alipay-notify held tasks cancel 7 --reason "too many fail"
 """
-_RESUME_HELP = """Continue a cancelled replay where it stopped.
+_RESUME_HELP = """Continue a cancelled task where it stopped.
 
-    alipay-notify held replays resume 7
+    alipay-notify held tasks resume 7
 """
 
-Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number that `held replays` shows.")]
+Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number that `held tasks` shows.")]
 Why = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
 
 
 def register(group: typer.Typer) -> None:
     """Add the commands to the group `held`."""
-    replays = typer.Typer(help=_LIST_HELP, epilog=exits.EPILOG_READING, invoke_without_command=True)
-    replays.callback()(list_replays)
-    replays.command("show", help=_SHOW_HELP, epilog=exits.EPILOG_READING)(show)
-    replays.command("cancel", help=_CANCEL_HELP, epilog=exits.EPILOG_READING)(cancel)
-    replays.command("resume", help=_RESUME_HELP, epilog=exits.EPILOG_READING)(resume)
-    group.add_typer(replays, name="replays")
+    tasks = typer.Typer(help=_LIST_HELP, epilog=exits.EPILOG_READING, invoke_without_command=True)
+    tasks.callback()(list_tasks)
+    tasks.command("show", help=_SHOW_HELP, epilog=exits.EPILOG_READING)(show)
+    tasks.command("cancel", help=_CANCEL_HELP, epilog=exits.EPILOG_READING)(cancel)
+    tasks.command("resume", help=_RESUME_HELP, epilog=exits.EPILOG_READING)(resume)
+    group.add_typer(tasks, name="tasks")
+    group.add_typer(tasks, name="replays", hidden=True)  # the older name
 
 
-def list_replays(
+def list_tasks(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of replays.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of tasks.")] = 20,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
-    """List replays, newest first."""
+    """List tasks, newest first."""
     if context.invoked_subcommand is not None:
         return
     try:
-        answer = AdminClient(url, token=token).get("held", "replays", limit=limit)
+        answer = AdminClient(url, token=token).get("held", "tasks", limit=limit)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
         terminal.as_json(answer)
-    elif not answer["replays"]:
-        typer.echo("No replay was started.", err=True)
+    elif not answer["tasks"]:
+        typer.echo("No task was started.", err=True)
     else:
-        columns = ("id", "state", "done", "applied", "known", "held", "failed", "started (UTC)", "by")
-        terminal.table("", columns, [_row(replay) for replay in answer["replays"]])
+        columns = ("id", "action", "state", "done", "applied", "known", "held", "failed", "started (UTC)", "by")
+        terminal.table("", columns, [_row(task) for task in answer["tasks"]])
 
 
 def show(
@@ -83,10 +85,10 @@ def show(
 ) -> None:
     """Show one."""
     try:
-        replay = AdminClient(url, token=token).get("held", "replays", str(number))
+        task = AdminClient(url, token=token).get("held", "tasks", str(number))
     except AdminApiError as error:
         admin.fail(error)
-    print_replay(replay, output)
+    print_task(task, output)
 
 
 def cancel(
@@ -111,20 +113,22 @@ def resume(
     _switch(AdminClient(url, token=token), number, "resume", reason, output)
 
 
-def start(api: AdminClient, filters: Mapping[str, str], *, rate: int, why: str, is_waiting: bool, output: str) -> int:
-    """Start a replay, and follow it to its end if `is_waiting`. Return the exit code.
+def start(api: AdminClient, rows: Mapping[str, Any], *, rate: int, why: str, is_waiting: bool, output: str) -> int:
+    """Start a task over these rows (filters, or `action` and `ids`), and follow it to its end if `is_waiting`.
+
+    Return the exit code.
 
     Raises:
         AdminApiError: it could not be started, or the server no longer answers.
     """
-    body = {**filters, "rate": rate, "reason": why, "by": admin.operator()}
-    replay = api.send("POST", "held", "replays", body=body)
+    body = {**rows, "rate": rate, "reason": why, "by": admin.operator()}
+    task = api.send("POST", "held", "tasks", body=body)
     if is_waiting:
-        replay = _followed(api, replay)
-    print_replay(replay, output)
-    if replay["state"] == "cancelled":
+        task = _followed(api, task)
+    print_task(task, output)
+    if task["state"] == "cancelled":
         return exits.FAILED
-    return exits.FOUND_WRONG if replay["held_again"] or replay["failed"] else exits.DONE
+    return exits.FOUND_WRONG if task["failures"] or task["held_again"] or task["failed"] else exits.DONE
 
 
 def matching(api: AdminClient, filters: Mapping[str, str]) -> dict[str, Any]:
@@ -134,56 +138,64 @@ def matching(api: AdminClient, filters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def confirm(total: int) -> None:
-    """Ask for the number before a very large replay, if there is a person to ask."""
+    """Ask for the number before a very large task, if there is a person to ask."""
     if total > CONFIRM_ABOVE and sys.stdin.isatty():
-        given = typer.prompt(f"This retries {total:,} notifications. Type the number to go on", err=True)
+        given = typer.prompt(f"This changes {total:,} notifications. Type the number to go on", err=True)
         if given.replace(",", "").strip() != str(total):
             terminal.fail("That is another number; nothing was done.")
 
 
-def print_replay(replay: dict[str, Any], output: str) -> None:
-    """Print one replay."""
+def print_task(task: dict[str, Any], output: str) -> None:
+    """Print one task."""
     if output == "json":
-        terminal.as_json(replay)
+        terminal.as_json(task)
         return
-    terminal.line("Replay", f"{replay['id']}, {replay['state']}")
-    terminal.line("Filter", terminal.joined(f"{name} {value}" for name, value in replay["filter"].items()))
-    terminal.line("Done", f"{replay['done']:,} of {replay['total']:,}, {replay['rate']} a second")
-    terminal.line("applied", replay["applied"])
-    terminal.line("known", replay["duplicate"] + replay["stale"])
-    terminal.line("held again", replay["held_again"])
-    terminal.line("failed", replay["failed"])
-    terminal.line("By", f"{replay['by']}: {replay['why']}")
+    terminal.line("Task", f"{task['id']}, {task['action']}, {task['state']}")
+    terminal.line("Filter", terminal.joined(f"{name} {value}" for name, value in task["filter"].items()))
+    terminal.line("Done", f"{task['done']:,} of {task['total']:,}, {task['rate']} a second")
+    if task["action"] == "replay":
+        terminal.line("applied", task["applied"])
+        terminal.line("known", task["duplicate"] + task["stale"])
+        terminal.line("held again", task["held_again"])
+        terminal.line("failed", task["failed"])
+    else:
+        terminal.line(f"{task['action']}ed", task["decided"])
+        terminal.line("refused", sum(task["failures"].values()))
+    for reason, count in sorted(task["failures"].items(), key=lambda each: -each[1]):
+        terminal.line("still held", f"{count:,} {reason}")
+    terminal.line("By", f"{task['by']}: {task['why']}")
 
 
-def _followed(api: AdminClient, replay: dict[str, Any]) -> dict[str, Any]:
-    number = str(replay["id"])
+def _followed(api: AdminClient, task: dict[str, Any]) -> dict[str, Any]:
+    number = str(task["id"])
     try:
-        with terminal.progress(f"Replay {number}", replay["total"]) as advance:
+        with terminal.progress(f"Task {number}", task["total"]) as advance:
             shown = 0
-            while replay["state"] == "running":
+            while task["state"] == "running":
                 time.sleep(LOOK_EVERY_S)
-                replay = api.get("held", "replays", number)
-                advance(replay["done"] - shown)
-                shown = replay["done"]
+                task = api.get("held", "tasks", number)
+                advance(task["done"] - shown)
+                shown = task["done"]
     except KeyboardInterrupt:
-        typer.echo(f"\nReplay {number} goes on. Cancel it with: alipay-notify held replays cancel {number}", err=True)
+        typer.echo(f"\nTask {number} goes on. Cancel it with: alipay-notify held tasks cancel {number}", err=True)
         raise typer.Exit(exits.FAILED) from None
-    return replay
+    return task
 
 
 def _switch(api: AdminClient, number: int, verb: str, reason: str, output: str) -> None:
     audit = {"reason": reason, "by": admin.operator()}
     try:
-        replay = api.send("POST", "held", "replays", str(number), verb, body=audit)
+        task = api.send("POST", "held", "tasks", str(number), verb, body=audit)
     except AdminApiError as error:
         admin.fail(error)
-    print_replay(replay, output)
+    print_task(task, output)
 
 
-def _row(replay: dict[str, Any]) -> tuple[object, ...]:
+def _row(task: dict[str, Any]) -> tuple[object, ...]:
+    is_replay = task["action"] == "replay"
     return (
-        replay["id"], replay["state"], f"{replay['done']:,}/{replay['total']:,}", replay["applied"],
-        replay["duplicate"] + replay["stale"], replay["held_again"], replay["failed"],
-        terminal.moment(replay["started_at"]), replay["by"],
+        task["id"], task["action"], task["state"], f"{task['done']:,}/{task['total']:,}",
+        task["applied"] if is_replay else task["decided"], task["duplicate"] + task["stale"], task["held_again"],
+        task["failed"] if is_replay else sum(task["failures"].values()),
+        terminal.moment(task["started_at"]), task["by"],
     )  # fmt: skip

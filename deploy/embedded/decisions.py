@@ -12,7 +12,8 @@ _INSERT = """
     (log_partition, log_offset, account, order_number, notification_id, version, action, by_whom, why, at_ms)
 """
 _RESOLVE = """
-    UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL, by_whom = ?, why = ?
+    UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL, by_whom = ?, why = ?,
+        replay = coalesce(?, replay)
     WHERE log_partition = ? AND log_offset = ? AND resolved_at_ms IS NULL
 """
 _HISTORY = """
@@ -40,7 +41,8 @@ def decide(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
     sql.insert(connection, _INSERT, [row_codec.decision_row(each) for each in decisions])
     for position, decision in {each.position: each for each in decisions}.items():
         by, why, at_ms = decision.by, decision.why, decision.at_ms
-        connection.execute(_RESOLVE, (at_ms, decision.resolution, by, why, position.partition, position.offset))
+        place = (position.partition, position.offset)
+        connection.execute(_RESOLVE, (at_ms, decision.resolution, by, why, decision.task, *place))
         audit(connection, at_ms, decision.action, [str(position)], by, why)
 
 

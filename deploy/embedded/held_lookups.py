@@ -12,12 +12,15 @@ from typing import Any
 
 from deploy.embedded import sql
 from schemas.dispositions import Disposition
-from workers import queries, row_codec
+from workers import held_lists, queries, row_codec
 from workers.queries import Counts, HeldCount, HeldGroup, HeldPage, HeldQuery, ParkedCount
 from workers.settlement import parking
-from workers.settlement.plan import HeldRow, Position
+from workers.settlement.plan import HeldRow, Position, position_of
 
 _ACCOUNT = "substr(account, 1, instr(account || '/', '/') - 1)"  # without the merchant of a service provider
+_SELECTED = """
+    (log_partition, log_offset) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+"""
 _OLDEST_OF_GROUP = f"""(
     SELECT first_at_ms FROM held WHERE resolved_at_ms IS NULL AND {_ACCOUNT} = kept.name
         AND disposition = kept.disposition AND reason = kept.reason
@@ -57,7 +60,7 @@ _NEWEST = """
 
 def list_(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
     """Return a page of the held notifications that match the query, oldest first."""
-    return queries.oldest_first([_list(connection, part) for part in queries.in_order(query)], query.limit)
+    return held_lists.oldest_first([_list(connection, part) for part in held_lists.in_order(query)], query.limit)
 
 
 def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
@@ -75,7 +78,7 @@ def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
 
 def groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]:
     """Count all held notifications that match the query."""
-    statement, values = _kept_groups(query) if queries.is_kept(query) else _counted_groups(query)
+    statement, values = _kept_groups(query) if held_lists.is_kept(query) else _counted_groups(query)
     found = connection.execute(f"{statement} ORDER BY 4 DESC, 1, 2, 3", values)
     return [row_codec.held_group(row) for row in found]
 
@@ -109,6 +112,7 @@ def _counted_groups(query: HeldQuery) -> tuple[str, list[Any]]:
 
 def _conditions(query: HeldQuery) -> tuple[str, list[Any]]:
     """The query's filter as SQL, and the values of its parameters."""
+    places = [[each.partition, each.offset] for each in map(position_of, query.ids) if each is not None]
     return _filter(
         f"resolved_at_ms IS {'NOT ' if query.resolved else ''}NULL",
         (f"{_ACCOUNT} = ?", query.account),
@@ -118,6 +122,7 @@ def _conditions(query: HeldQuery) -> tuple[str, list[Any]]:
         ("reason = ?", query.reason),
         ("first_at_ms >= ?", query.since_ms),
         ("first_at_ms < ?", query.before_ms),
+        (_SELECTED, sql.as_json(places) if query.ids else None),
     )
 
 

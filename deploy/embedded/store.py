@@ -17,7 +17,7 @@ from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
 from schemas.events import Outgoing
 from schemas.orders import Movement, Order
-from workers import queries, store_trouble
+from workers import held_lists, store_trouble
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.queries import (
     Counts,
@@ -31,7 +31,7 @@ from workers.queries import (
     OrderPage,
     OrderQuery,
 )
-from workers.replays import ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
@@ -212,15 +212,13 @@ class SqliteOrderStore:
 
     # workers.replays.ReplaysPort
 
-    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
-        counted = queries.until_now(query, now_ms)
+    async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
+        counted = held_lists.until_now(new.query, now_ms)
         groups = await self._reader.read(
             lambda connection: held_lookups.groups(connection, counted), deadline_s=COUNT_DEADLINE_S
         )
         total = sum(group.count for group in groups)
-        return await self._database.write(
-            lambda connection: replays.start(connection, query, total=total, rate=rate, by=by, why=why, now_ms=now_ms)
-        )
+        return await self._database.write(lambda connection: replays.start(connection, new, total=total, now_ms=now_ms))
 
     async def replay(self, number: int) -> ReplayTask | None:
         return await self._reader.read(lambda connection: replays.one(connection, number))

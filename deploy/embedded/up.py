@@ -49,7 +49,6 @@ from workers.admin.process_state import OwnProcess, ProcessRole
 from workers.admin.processes import OnlyThisProcess
 from workers.app import Worker
 from workers.emission import NOTHING_AWAY, Published
-from workers.held_decisions import HeldDecisions
 from workers.key_uses import KeyUses
 from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
@@ -164,14 +163,7 @@ async def running(
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,
-            decisions=HeldDecisions(
-                accounts=accounts,
-                read=worker.processing.read,
-                store=files.store,
-                observer=observer,
-                now_ms=clock.epoch_ms,
-                time_limit=worker.time_limit,
-            ),
+            decisions=worker.decisions,
             verify=authenticator.verify,
             check_return=authenticator.check_return,
             sign_request=RequestSigner(settings.accounts.parent, now_ms=config.clock.epoch_ms),

@@ -1,16 +1,30 @@
 """The console in a real browser: pages update by themselves, and an operator decides held notifications there."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from tests.support.admin import NOW_MS, TOKEN, World, form, serving
-from tests.support.browser import browsing, needs_browser
+from tests.support.browser import browsing, needs_browser, violations
 from tests.support.keys import NEW, OLD, used
 from tests.support.waiting import until
 from workers.admin import held_amounts
 from workers.admin.process_state import ProcessCounts
 from workers.admin.processes import SeenProcess
+from workers.replays import Replayer
 
 pytestmark = needs_browser
+
+
+@asynccontextmanager
+async def doing(loop: Replayer) -> AsyncIterator[None]:
+    """The worker's loop of tasks runs meanwhile."""
+    running = asyncio.create_task(loop.run())
+    yield
+    loop.stop()
+    await running
 
 
 async def test_order_page_shows_new_events_without_a_reload() -> None:
@@ -109,11 +123,12 @@ async def test_operator_accepts_a_held_notification_and_sees_who_did_it_on_the_o
         assert "the buyer has a voucher" in (await page.text_content(".timeline li.decision") or "")
 
 
-async def test_operator_selects_several_and_discards_them() -> None:
+async def test_operator_selects_several_and_a_task_accepts_or_discards_them() -> None:
     world = World()
     for number in range(4):
         await world.deliver(form(f"B{number}"), "strict")
-    async with serving(world) as client, browsing(excused="409") as page:
+    loop = world.replayer()
+    async with serving(world) as client, browsing() as page, doing(loop):
         await client.put("/api/orders/strict/B0", json={"amount": "12.80"})
         await page.goto(str(client.make_url("/held?account=strict")))
         page.on("dialog", lambda dialog: dialog.accept())
@@ -124,44 +139,23 @@ async def test_operator_selects_several_and_discards_them() -> None:
         await page.check("#all")
         await page.uncheck("input[value='0-4']")
         await page.click("#many button[value=accept]")  # parked ones cannot be accepted
-        await page.wait_for_function(
-            "() => document.querySelector('#many output').textContent.startsWith('3 of 3: 3 refused')"
-        )
+        await page.wait_for_selector("#many output:has-text('Task 1 over 3 has started')")
+        await page.wait_for_selector("#replays li.finished")
         assert await page.locator("input[name=id]:checked").count() == 0
+        told = await page.inner_text("#replays li")
+        assert "3 of 3" in told
+        assert "0 accepted, 3 refused" in told
+        assert "3 accept is for another amount" in " ".join(told.split())
+        assert await violations(page) == []
         await page.check("input[value='0-2']")
         await world.deliver(form("B9"), "strict")  # the list is drawn anew, and the selection stays
         await page.wait_for_selector("input[value='0-5']")
         assert await page.is_checked("input[value='0-2']")
         await page.click("#many button[value=discard]")
         await page.wait_for_selector("input[value='0-2']", state="detached")
-        assert "1 of 1: 1 discarded" in (await page.text_content("#many output") or "")
-    assert [(action, id_, why) for action, id_, _, why in world.store.decided] == [("discard", "0-2", "tests")]
-
-
-async def test_operator_stops_in_the_middle_of_several() -> None:
-    world = World()
-    for number in range(3):
-        await world.deliver(form(f"B{number}"), "strict")
-    async with serving(world) as client, browsing() as page:
-        await page.goto(str(client.make_url("/held")))
-        await page.fill("#many input[name=reason]", "registered")
-        await page.fill("#many input[name=token]", TOKEN)
-        await page.check("#all")
-        # The first answer comes only after the stop.
-        await page.evaluate(
-            """() => {
-                const send = window.fetch;
-                window.fetch = async (url, ...rest) => {
-                    if (!String(url).endsWith("/replay")) return send(url, ...rest);
-                    document.querySelector("[data-stop]").click();
-                    return send(url, ...rest);
-                };
-            }"""
-        )
-        await page.click("#many button[value=replay]")
-        stopped = "() => document.querySelector('#many output').textContent.startsWith('1 of 3, stopped')"
-        await page.wait_for_function(stopped)
-    assert [id_ for action, id_, *_ in world.store.decided if action == "replay"] == ["0-1"]
+        await page.wait_for_selector("#replays li:has-text('1 discarded')")
+    decided = [(action, id_, why) for action, id_, _, why in world.store.decided if not action.startswith("task")]
+    assert decided == [("discard", "0-2", "tests")]
 
 
 async def test_operator_retries_all_that_match_as_a_task() -> None:
@@ -175,7 +169,7 @@ async def test_operator_retries_all_that_match_as_a_task() -> None:
         await page.fill("#many input[name=token]", TOKEN)
         await page.click("#many button[value=all]")
         await page.wait_for_selector("#replays li.running")
-        assert "Replay 1 of 2 has started" in (await page.text_content("#many output") or "")
+        assert "Task 1 over 2 has started" in (await page.text_content("#many output") or "")
     assert world.store.tasks[1].query.reason == "unknown_order"
 
 

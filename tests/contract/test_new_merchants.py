@@ -18,6 +18,7 @@ from tests.support.log_records import PROVIDER, Operator, Time
 from workers.learnt_accounts import LearntAccounts
 from workers.processing import Processing
 from workers.queries import HeldQuery
+from workers.replays import NewTask
 from workers.settlement.plan import HeldRow
 
 APP, ONE, OTHER = "2021000000000001", "2021000000000008", "2021000000000009"
@@ -156,7 +157,8 @@ async def test_replay_of_one_merchant_leaves_the_others(shop: Shop) -> None:
     await shop.receive(paid("N1"), paid("N1", OTHER))
     for scope, ids in ((SCOPE, ["0-1"]), (ALONE.name, ["0-2"])):
         query = HeldQuery(account=ALONE.name, scope=scope, order="N1", before_ms=shop.time.now_ms + 1)
-        task = await shop.store.start_replay(query, rate=10, by="ana", why="a test", now_ms=shop.time.now_ms)
+        new = NewTask(query=query, rate=10, by="ana", why="a test")
+        task = await shop.store.start_replay(new, now_ms=shop.time.now_ms)
         assert (task.total, task.query.scope, task.query.account) == (1, scope, ALONE.name)
         stored = await shop.store.replay(task.number)
         assert stored is not None

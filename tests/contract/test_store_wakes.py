@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-from prometheus_client import CollectorRegistry
 
 from deploy.embedded.store import SqliteOrderStore
 from schemas.dispositions import Disposition
@@ -16,14 +15,14 @@ from tests.contract.several_workers import Opener
 from tests.contract.shortcuts import dispositions, parked, register
 from tests.support import bulk, log_records
 from tests.support.bulk import HeldKind
-from tests.support.log_records import NOW_MS, REGISTERED, SHOP, Time
+from tests.support.fakes import Unobserved
+from tests.support.log_records import NOW_MS, REGISTERED, SHOP, Operator, Time
 from workers.errors import InfrastructureDown, RowsLocked
 from workers.learnt_accounts import LearntAccounts
-from workers.metrics import WorkerMetrics
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.queries import HeldQuery
-from workers.replays import Replayer, ReplayState
+from workers.replays import NewTask, Replayer, ReplayState
 from workers.row_codec import Row
 from workers.settlement import decision, drafting, loading, parking
 from workers.settlement.parking import WOKEN_MAX
@@ -202,12 +201,13 @@ async def test_locked_row_stops_no_replay_of_others(cluster: Cluster, workers: O
     for number in range(1, 7):
         await register(store, f"P{number}")
     query = HeldQuery(disposition=Disposition.PARKED, before_ms=NOW_MS + 1)
-    task = await store.start_replay(query, rate=20, by="ana", why="registered now", now_ms=NOW_MS)
+    task = await store.start_replay(NewTask(query=query, rate=20, by="ana", why="registered now"), now_ms=NOW_MS)
     replayer = Replayer(
         store=store,
         retry=work.retry,
+        decisions=Operator(store, time).decisions,
         wake_relay=lambda: None,
-        observer=WorkerMetrics(CollectorRegistry(), {}, now_ms=time),
+        observer=Unobserved(),
         now_ms=time,
     )
     async with stranger(cluster, "SELECT FROM held WHERE log_offset = 1 FOR UPDATE"):

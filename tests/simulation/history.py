@@ -42,10 +42,11 @@ from workers.app import Worker
 from workers.consumer import Consumer
 from workers.errors import InfrastructureDown
 from workers.fatal_records import CarefulRetry, FatalRecords, OneInHand
+from workers.held_decisions import HeldDecisions
 from workers.outbox_relay import Relay
 from workers.processing import Processing
 from workers.queries import HeldQuery
-from workers.replays import Replayer
+from workers.replays import NewTask, Replayer, Retry
 from workers.restarts import Loop, LoopName, RestartedLoop
 from workers.settlement import decision
 from workers.settlement.plan import Position, Registration
@@ -247,7 +248,8 @@ class World:
         ]
 
     def _replay(self) -> None:
-        ports.finished(self.memory.start_replay(HeldQuery(), rate=20, by="ana", why="mended", now_ms=self.now_ms()))
+        new = NewTask(query=HeldQuery(), rate=20, by="ana", why="mended")
+        ports.finished(self.memory.start_replay(new, now_ms=self.now_ms()))
 
     def now_ms(self) -> int:
         return log_records.NOW_MS + int(asyncio.get_running_loop().time() * 1000)
@@ -367,8 +369,13 @@ class WorkerProcess:
         # Each worker leads: two that sweep at once must do no harm.
         looking = common | {"now_ms": world.now_ms, "look_every_s": LOOK_EVERY_S}
 
-        def retry() -> CarefulRetry:
-            return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), processing.retry)
+        def careful(handle: Retry) -> CarefulRetry:
+            return CarefulRetry(FatalRecords(begun, one_in_hand, processing.set_aside_row), handle)
+
+        decisions = HeldDecisions(
+            accounts=facts.ACCOUNTS, read=processing.read, store=store, observer=observer, now_ms=world.now_ms
+        )
+        replayer = Replayer(store=store, retry=processing.retry, decisions=decisions, careful=careful, **looking)
 
         loops: dict[LoopName, Loop] = {
             LoopName.CONSUMER: Consumer(
@@ -380,13 +387,14 @@ class WorkerProcess:
                 fatal=FatalRecords(begun, one_in_hand, processing.set_aside),
                 **common,
             ),
-            LoopName.SWEEPER: Sweeper(parked=store, woken=asyncio.Event(), retry=retry(), **looking),
-            LoopName.REPLAYER: Replayer(store=store, retry=retry(), **looking),
+            LoopName.SWEEPER: Sweeper(parked=store, woken=asyncio.Event(), retry=careful(processing.retry), **looking),
+            LoopName.REPLAYER: replayer,
             LoopName.RELAY: relay,
         }
         # Not restarted, so that the judge sees each failure.
         return Worker(
             processing,
+            decisions,
             [RestartedLoop(name, loop, observer=observer, is_restarted=False) for name, loop in loops.items()],
         )
 
@@ -403,6 +411,7 @@ class Quiet:
     def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...
     def loop_failed(self, *failure: object, **more: object) -> None: ...
     def could_not_let_go(self, loop: LoopName, error: BaseException) -> None: ...
+    def task_ended(self, task: object) -> None: ...
 
 
 _TASKS: set[asyncio.Task[Any]] = set()

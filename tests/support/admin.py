@@ -35,7 +35,7 @@ from workers.metrics import WorkerMetrics
 from workers.observers import Observers
 from workers.processing import LIMIT_S, Processing
 from workers.queries import Emitted
-from workers.replays import Replayer
+from workers.replays import Decisions, Replayer
 from workers.settlement.plan import Delivery, LogRecord, Position
 from workers.tail import Tail
 from workers.time_limit import TimeLimit
@@ -239,11 +239,12 @@ class World:
         )
         return position
 
-    def replayer(self) -> Replayer:
-        """The loop that does replays, of which a test runs single rounds."""
+    def replayer(self, decisions: Decisions | None = None) -> Replayer:
+        """The loop that does tasks, of which a test runs single rounds."""
         return Replayer(
             store=self.store,
             retry=self.processing.retry,
+            decisions=decisions or self.decisions,
             wake_relay=self._wake,
             observer=Observers(metrics=self.metrics, log=WorkerLog(self.log), changes=self.changes),
             now_ms=lambda: NOW_MS,

@@ -10,6 +10,7 @@ from schemas.record_format import Record
 from workers.emission import Published
 from workers.errors import InfrastructureDown
 from workers.kafka.source import ReplaceReason
+from workers.replays import ReplayTask
 from workers.settlement.plan import LogRecord, ParsedRecord, Position, WritePlan
 
 
@@ -132,3 +133,12 @@ class Offsets:
 
     def log_record(self, record: Record) -> LogRecord:
         return LogRecord(self.position(), record)
+
+
+class Unobserved:
+    """Observes tasks and keeps nothing; it expects no pause."""
+
+    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None:
+        raise AssertionError from error
+
+    def task_ended(self, task: ReplayTask) -> None: ...

@@ -14,7 +14,7 @@ from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, View
-from workers import queries, row_codec
+from workers import queries, replays, row_codec
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, RowsLocked, VersionConflict
 from workers.queries import (
@@ -34,7 +34,7 @@ from workers.queries import (
     OrderQuery,
     ParkedCount,
 )
-from workers.replays import ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask
 from workers.settlement import decision, loading, order_view
 from workers.settlement.movements import name_of
 from workers.settlement.plan import (
@@ -340,19 +340,20 @@ class MemoryStore:
 
     # workers.replays.ReplaysPort
 
-    async def start_replay(self, query: HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
+    async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
         task = ReplayTask(
             number=len(self.tasks) + 1,
+            action=new.action,
             state=ReplayState.RUNNING,
-            query=structs.replace(query, after=HeldPlace(first_at_ms=-1, position=Position(0, 0))),
-            rate=rate,
-            total=sum(group.count for group in await self.held_groups(query)),
-            by=by,
-            why=why,
+            query=structs.replace(new.query, after=HeldPlace(first_at_ms=-1, position=Position(0, 0))),
+            rate=new.rate,
+            total=sum(group.count for group in await self.held_groups(new.query)),
+            by=new.by,
+            why=new.why,
             started_at_ms=now_ms,
         )
         self.tasks[task.number] = task
-        self.audit.append(("replay_start", f"replay:{task.number}", by, why))
+        self.audit.append((*replays.audit_row(task.action, "start", task.number), new.by, new.why))
         return task
 
     async def replay(self, number: int) -> ReplayTask | None:
@@ -371,8 +372,8 @@ class MemoryStore:
         if task is None or task.state is not before:
             return False
         self.tasks[number] = structs.replace(task, state=after)
-        action = "replay_cancel" if after is ReplayState.CANCELLED else "replay_resume"
-        self.audit.append((action, f"replay:{number}", by, why))
+        verb = "cancel" if after is ReplayState.CANCELLED else "resume"
+        self.audit.append((*replays.audit_row(task.action, verb, number), by, why))
         return True
 
     async def advance_replay(self, task: ReplayTask, upto: HeldPlace | None, *, now_ms: int) -> None:
@@ -391,7 +392,9 @@ class MemoryStore:
         )
         names = ("applied", "duplicate", "stale", "held_again", "failed")
         counted = {name: getattr(present, name) + outcomes[name] for name in names}
-        present = structs.replace(present, done=present.done + len(marked), **counted)
+        decided = present.decided + outcomes[replays.RESOLUTIONS.get(task.action, "")]
+        present = structs.replace(present, done=present.done + len(marked), decided=decided, **counted)
+        present = structs.replace(present, failures=task.failures)
         if upto is None:
             present = structs.replace(present, state=ReplayState.FINISHED, finished_at_ms=now_ms)
         else:
@@ -503,6 +506,8 @@ class MemoryStore:
             by=decided.by,
             why=decided.why,
         )
+        if decided.task is not None:
+            self.replay_of[decided.position] = decided.task
         if self.audit[-1:] != [(decided.action, str(decided.position), decided.by, decided.why)]:
             self.audit.append((decided.action, str(decided.position), decided.by, decided.why))
 
@@ -565,7 +570,8 @@ def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
         (query.disposition, row.disposition),
         (query.reason, row.reason),
     ]
-    return bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)
+    is_selected = not query.ids or row.id in query.ids
+    return is_selected and bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)
 
 
 def _hold(page: HeldPage) -> Hold:

@@ -120,8 +120,8 @@ def _linked(shown: AuditAnswer) -> AuditAnswer:
     if position_of(shown.subject) is not None:
         return structs.replace(shown, held_id=shown.subject, link=f"/held/{shown.subject}")
     scope, colon, number = shown.subject.partition(":")
-    if not colon or shown.action.startswith("replay"):
-        return structs.replace(shown, link="/held" if shown.action.startswith("replay_") else "")
+    if not colon or shown.action.startswith(("replay", "task_")):
+        return structs.replace(shown, link="/held" if shown.action.startswith(("replay_", "task_")) else "")
     account, auth_app_id = scopes.split(scope)
     link = f"/orders/{quote(account, safe='')}/{quote(number, safe='')}"
     if auth_app_id:

@@ -1,13 +1,15 @@
-"""Replays of many held notifications over HTTP: start one, follow it, cancel it, resume it.
+"""Tasks over many held notifications over HTTP: start one, follow it, cancel it, resume it.
 
-They run in the worker that leads (`workers.replays`), so no request waits for them.
+They run in the worker that leads (`workers.replays`), so no request waits for them. `/api/held/replays` is the older
+address of `/api/held/tasks`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Annotated
 
 from aiohttp import web
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from schemas import times
 from schemas.accounts import Account
@@ -15,19 +17,23 @@ from workers.admin import held, responses
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason, RetryOfMany
 from workers.admin.responses import ApiError
-from workers.replays import ReplaysPort, ReplayState, ReplayTask
+from workers.replays import IDS_MAX, NewTask, ReplaysPort, ReplayState, ReplayTask, TaskAction
+from workers.settlement.plan import position_of
 
 
 class StartReplay(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a start. `before` ends the filter; otherwise it ends now."""
+    """The body of a start. `before` ends the filter; otherwise it ends now. `ids` are a selection."""
 
+    action: TaskAction = TaskAction.REPLAY
+    ids: Annotated[tuple[str, ...], Meta(max_length=IDS_MAX)] = ()
     before: str | None = None
 
 
 class ReplayAnswer(Struct, frozen=True, kw_only=True):
-    """One replay and its progress. `done` also counts rows that an operator decided meanwhile."""
+    """One task and its progress. `done` also counts rows that an operator decided meanwhile."""
 
     id: int
+    action: TaskAction
     state: ReplayState
     total: int
     done: int
@@ -36,6 +42,8 @@ class ReplayAnswer(Struct, frozen=True, kw_only=True):
     stale: int
     held_again: int
     failed: int
+    decided: int
+    failures: dict[str, int]
     rate: int
     filter: dict[str, str]
     by: str
@@ -45,7 +53,7 @@ class ReplayAnswer(Struct, frozen=True, kw_only=True):
 
 
 class ReplaysPart:
-    """The API for replays."""
+    """The API for tasks."""
 
     def __init__(
         self, *, accounts: Mapping[str, Account], replays: ReplaysPort, now_ms: Callable[[], int], log: AuditLog
@@ -57,41 +65,48 @@ class ReplaysPart:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/api/held/replays", self.list_),
-            web.post("/api/held/replays", self.start),
-            web.get("/api/held/replays/{number:[0-9]{1,18}}", self.show),
-            web.post("/api/held/replays/{number:[0-9]{1,18}}/cancel", self.cancel),
-            web.post("/api/held/replays/{number:[0-9]{1,18}}/resume", self.resume),
+            route
+            for name in ("tasks", "replays")
+            for route in (
+                web.get(f"/api/held/{name}", self.list_),
+                web.post(f"/api/held/{name}", self.start),
+                web.get(f"/api/held/{name}/{{number:[0-9]{{1,18}}}}", self.show),
+                web.post(f"/api/held/{name}/{{number:[0-9]{{1,18}}}}/cancel", self.cancel),
+                web.post(f"/api/held/{name}/{{number:[0-9]{{1,18}}}}/resume", self.resume),
+            )
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
-        """Return the newest replays; those below the number `before`, if that is given."""
+        """Return the newest tasks; those below the number `before`, if that is given."""
         limit = responses.whole_number(request, "limit", default=20, most=responses.LIMIT_MAX)
         before = responses.whole_number(request, "before", default=0) or None
-        return responses.json({"replays": [answer(task) for task in await self._replays.replays(limit, before)]})
+        name = request.path.rpartition("/")[2]
+        return responses.json({name: [answer(task) for task in await self._replays.replays(limit, before)]})
 
     async def start(self, request: web.Request) -> web.Response:
-        """Start a replay of all rows that match and are held now."""
+        """Start a task over all rows that match and are held now."""
         given = await responses.body(request, StartReplay)
         if not 1 <= given.rate <= held.RATE_MAX:
             raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
         why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
         before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
-        query = structs.replace(held.query_of(given, self._accounts, now_ms=now_ms), before_ms=before_ms)
-        task = await self._replays.start_replay(query, rate=given.rate, by=by, why=why, now_ms=now_ms)
-        self._log.info("replay_started", replay=task.number, by=by, why=why)
+        query = held.query_of(given, self._accounts, now_ms=now_ms)
+        query = structs.replace(query, before_ms=before_ms, ids=_ids(given.ids))
+        new = NewTask(action=given.action, query=query, rate=given.rate, by=by, why=why)
+        task = await self._replays.start_replay(new, now_ms=now_ms)
+        self._log.info("replay_started", replay=task.number, action=task.action.value, by=by, why=why)
         return responses.json(answer(task), status=201)
 
     async def show(self, request: web.Request) -> web.Response:
-        """Return one replay with its progress."""
+        """Return one task with its progress."""
         return responses.json(answer(await self._task(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Cancel a running replay after the slice in hand; its cursor stays."""
+        """Cancel a running task after the slice in hand; its cursor stays."""
         return await self._switch(request, ReplayState.RUNNING, ReplayState.CANCELLED)
 
     async def resume(self, request: web.Request) -> web.Response:
-        """Continue a cancelled replay at its cursor."""
+        """Continue a cancelled task at its cursor."""
         return await self._switch(request, ReplayState.CANCELLED, ReplayState.RUNNING)
 
     async def _switch(self, request: web.Request, before: ReplayState, after: ReplayState) -> web.Response:
@@ -102,7 +117,7 @@ class ReplaysPart:
             task.number, before=before, after=after, by=by, why=why, now_ms=self._now_ms()
         ):
             task = await self._task(request)
-            raise ApiError(409, "conflict", f"replay {task.number} is {task.state.value}, not {before.value}")
+            raise ApiError(409, "conflict", f"task {task.number} is {task.state.value}, not {before.value}")
         self._log.info("replay_switched", replay=task.number, state=after.value, by=by, why=why)
         return responses.json(answer(await self._task(request)))
 
@@ -110,12 +125,20 @@ class ReplaysPart:
         number = int(request.match_info["number"])
         task = await self._replays.replay(number)
         if task is None:
-            raise ApiError(404, "unknown_replay", f"there is no replay {number}")
+            raise ApiError(404, "unknown_replay", f"there is no task {number}")
         return task
 
 
+def _ids(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of a selection; raise `ApiError` if one is none."""
+    for id_ in given:
+        if position_of(id_) is None:
+            raise responses.bad_request(f"{id_!r} is not the id of a held notification")
+    return tuple(given)
+
+
 def answer(task: ReplayTask) -> ReplayAnswer:
-    """Return the replay with its progress."""
+    """Return the task with its progress."""
     query = task.query
     texts = {
         "account": query.account,
@@ -127,16 +150,20 @@ def answer(task: ReplayTask) -> ReplayAnswer:
     moments = {"since": query.since_ms, "before": query.before_ms}
     return ReplayAnswer(
         id=task.number,
+        action=task.action,
         state=task.state,
         total=task.total,
-        done=task.done,
+        done=task.handled,
         applied=task.applied,
         duplicate=task.duplicate,
         stale=task.stale,
         held_again=task.held_again,
         failed=task.failed,
+        decided=task.decided,
+        failures=task.failures,
         rate=task.rate,
         filter={name: str(text) for name, text in texts.items() if text is not None}
+        | ({"ids": " ".join(query.ids)} if query.ids else {})
         | {name: times.from_epoch_ms(at_ms).isoformat() for name, at_ms in moments.items() if at_ms is not None},
         by=task.by,
         why=task.why,

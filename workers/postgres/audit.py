@@ -12,7 +12,8 @@ from workers.settlement.plan import DecisionRow, Position
 
 _INSERT_DECISIONS = columns.DECISIONS.insert("decisions")
 _RESOLVE = """
-    UPDATE held SET resolved_at = $3, resolution = $4, due_at = NULL, by_whom = $5, why = $6
+    UPDATE held SET resolved_at = $3, resolution = $4, due_at = NULL, by_whom = $5, why = $6,
+        replay = coalesce($7, replay)
     WHERE log_partition = $1 AND log_offset = $2 AND resolved_at IS NULL
 """
 _COUNT_REPLAY = """
@@ -44,7 +45,8 @@ async def decide(connection: SqlConnection, decisions: Sequence[DecisionRow]) ->
     await connection.execute(_INSERT_DECISIONS, *arrays(row_codec.decision_row(each) for each in decisions))
     for position, decision in {each.position: each for each in decisions}.items():
         by, why, at_ms = decision.by, decision.why, decision.at_ms
-        await connection.execute(_RESOLVE, position.partition, position.offset, at_ms, decision.resolution, by, why)
+        place = (position.partition, position.offset)
+        await connection.execute(_RESOLVE, *place, at_ms, decision.resolution, by, why, decision.task)
         await note(connection, decision.action, [str(position)], by=by, why=why, now_ms=at_ms)
 
 

@@ -13,12 +13,13 @@ from typing import Any
 from msgspec import structs
 
 from schemas.dispositions import Disposition
-from workers import queries, row_codec
+from workers import held_lists, queries, row_codec
+from workers.postgres import load
 from workers.postgres.columns import HELD, HELD_PAGE
 from workers.postgres.database import SqlConnection
 from workers.queries import Counts, HeldCount, HeldGroup, HeldPage, HeldQuery, ParkedCount
 from workers.settlement import parking
-from workers.settlement.plan import HeldRow, Position
+from workers.settlement.plan import HeldRow, Position, position_of
 
 CHANGES_MAX = 10_000  # added up in one transaction
 
@@ -85,7 +86,7 @@ _ADD_UP = f"""
 
 async def list_(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
     """Return a page of the held notifications that match the query, oldest first."""
-    return queries.oldest_first([await _list(connection, part) for part in queries.in_order(query)], query.limit)
+    return held_lists.oldest_first([await _list(connection, part) for part in held_lists.in_order(query)], query.limit)
 
 
 async def _list(connection: SqlConnection, query: HeldQuery) -> list[HeldPage]:
@@ -153,7 +154,7 @@ def _key(query: HeldQuery) -> tuple[list[str], list[Any]]:
 
 async def groups(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldGroup]:
     """Count all held notifications that match the query."""
-    statement, values = _kept_groups(query) if queries.is_kept(query) else _counted_groups(query)
+    statement, values = _kept_groups(query) if held_lists.is_kept(query) else _counted_groups(query)
     found = await connection.fetch(f"{statement} ORDER BY 4 DESC, 1, 2, 3", *values)
     return [row_codec.held_group(row) for row in found]
 
@@ -205,6 +206,10 @@ def _conditions(query: HeldQuery, *, without: Collection[str] = ()) -> tuple[lis
         if value is not None and column not in without:
             values.append(value)
             conditions.append(f"{column} {comparison} ${len(values)}")
+    if query.ids:
+        places = (f"${len(values) + 1}::integer[]", f"${len(values) + 2}::bigint[]")
+        conditions.append(f"(log_partition, log_offset) IN (SELECT * FROM unnest({', '.join(places)}))")
+        values += load.places(filter(None, map(position_of, query.ids)))
     return conditions, values
 
 

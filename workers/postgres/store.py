@@ -45,7 +45,7 @@ from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.postgres.wakes import NotedWakes
-from workers.replays import ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
@@ -345,10 +345,8 @@ class PostgresOrderStore:
 
     # workers.replays.ReplaysPort
 
-    async def start_replay(self, query: queries.HeldQuery, *, rate: int, by: str, why: str, now_ms: int) -> ReplayTask:
-        return await self._database.write(
-            lambda connection: replays.start(connection, query, rate=rate, by=by, why=why, now_ms=now_ms)
-        )
+    async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
+        return await self._database.write(lambda connection: replays.start(connection, new, now_ms=now_ms))
 
     async def replay(self, number: int) -> ReplayTask | None:
         return await self._reads.read(lambda connection: replays.one(connection, number))

@@ -275,7 +275,7 @@ class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
     """An operator's decision on a held notification, for one order that it is about.
 
     `version` is the one that it gave the order, if any. `resolution` resolves the held row; it is empty if the row
-    stays held, for another reason.
+    stays held, for another reason. `task` is the number of the task that it belongs to, if any.
     """
 
     position: Position
@@ -288,6 +288,7 @@ class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
     by: str
     why: str
     at_ms: int
+    task: int | None = None
 
 
 class WritePlan(Struct, kw_only=True):

@@ -46,11 +46,12 @@ class DecisionRefused(Exception):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """The operator's name and reason, and the time of the decision."""
+    """The operator's name and reason, the time of the decision, and the number of the task that it belongs to."""
 
     by: str
     why: str
     at_ms: int
+    task: int | None = None
 
 
 def accept(
@@ -283,6 +284,7 @@ def _rows(
             by=verdict.by,
             why=verdict.why,
             at_ms=verdict.at_ms,
+            task=verdict.task,
         )
         for number, before in numbers.items()
     ]

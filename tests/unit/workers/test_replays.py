@@ -3,10 +3,12 @@
 import asyncio
 
 from schemas.money import Money
+from schemas.telemetry import Field
 from tests.support.admin import NOW_MS, World, form
-from workers.errors import InfrastructureDown
-from workers.queries import HeldQuery
-from workers.replays import LOOK_EVERY_S, Replayer, ReplayState
+from tests.support.fakes import Unobserved
+from workers import replays
+from workers.queries import HeldPage, HeldQuery
+from workers.replays import FAILURES_MAX, LOOK_EVERY_S, OTHER_FAILURES, NewTask, Replayer, ReplayState, TaskAction
 from workers.settlement.plan import Registration
 
 
@@ -16,7 +18,7 @@ async def parked(world: World, count: int) -> None:
 
 
 async def start(world: World, *, rate: int = 20) -> None:
-    await world.store.start_replay(HeldQuery(), rate=rate, by="kim", why="registered", now_ms=NOW_MS)
+    await world.store.start_replay(NewTask(query=HeldQuery(), rate=rate, by="kim", why="registered"), now_ms=NOW_MS)
 
 
 async def test_round_without_a_replay_waits_for_the_next_look() -> None:
@@ -45,11 +47,52 @@ async def test_worker_that_does_not_lead_leaves_the_replay() -> None:
         return False
 
     loop = Replayer(
-        store=world.store, retry=world.processing.retry, wake_relay=lambda: None, observer=Quiet(),
-        now_ms=lambda: NOW_MS, leads=follows,
+        store=world.store, retry=world.processing.retry, decisions=world.decisions, wake_relay=lambda: None,
+        observer=Unobserved(), now_ms=lambda: NOW_MS, leads=follows,
     )  # fmt: skip
     await loop.run_once()
     assert world.store.tasks[1].done == 0
+
+
+async def test_task_goes_on_after_a_row_on_which_our_code_fails() -> None:
+    world = World()
+    await parked(world, 3)
+    new = NewTask(action=TaskAction.DISCARD, query=HeldQuery(), rate=20, by="kim", why="tests")
+    await world.store.start_replay(new, now_ms=NOW_MS)
+
+    class Failing:
+        accept = world.decisions.accept
+
+        async def discard(self, page: HeldPage, *, by: str, why: str, task: int | None = None) -> None:
+            if page.row.order == "B1":
+                raise ZeroDivisionError
+            await world.decisions.discard(page, by=by, why=why, task=task)
+
+    loop = world.replayer(Failing())
+    for _ in range(3):
+        await loop.run_once()
+    task = world.store.tasks[1]
+    assert (task.state, task.decided, task.handled) == (ReplayState.FINISHED, 2, 3)
+    assert task.failures == {"this program failed: ZeroDivisionError": 1}
+
+
+async def test_stop_logs_how_far_the_task_has_come() -> None:
+    world = World()
+    await parked(world, 3)
+    await start(world, rate=10)
+    loop = world.replayer()
+    await loop.run_once()
+    loop.stop()
+    await loop.run()
+    ((_, line),) = [each for each in world.log.lines if each[0] == "held task waits for another worker"]
+    assert (line[Field.TASK], line[Field.ACTION], line[Field.DONE], line[Field.TOTAL]) == (1, "replay", 1, 3)
+    assert world.store.tasks[1].failures == {"unknown_order": 1}
+
+
+def test_rare_reasons_of_failures_are_counted_together() -> None:
+    many = replays.with_failures({}, [str(number) for number in range(FAILURES_MAX + 5)] + ["0"])
+    assert len(many) == FAILURES_MAX + 1
+    assert (many["0"], many[OTHER_FAILURES]) == (2, 5)
 
 
 async def test_loop_replays_until_it_is_stopped() -> None:
@@ -63,9 +106,3 @@ async def test_loop_replays_until_it_is_stopped() -> None:
             await asyncio.sleep(0)
     loop.stop()
     await running
-
-
-class Quiet:
-    """Observes no backoff."""
-
-    def paused(self, error: InfrastructureDown, *, attempts: int, wait_s: float) -> None: ...

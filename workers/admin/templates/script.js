@@ -94,65 +94,34 @@ function decide(form) {
 
 const headersOf = (token) => ({ "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) });
 
-// Decides the selected ones, one after another: each is a request of its own, so a stop leaves the others as they are.
+// Starts a task over the selected ones, or over all that match. It goes on without this page.
 function decideMany(form) {
-  const [output, bar, stop] = [form.querySelector("output"), form.querySelector("progress"), form.querySelector("[data-stop]")];
+  const output = form.querySelector("output");
   const field = (name) => form.elements.namedItem(name);
-  let stopped = false;
   field("token").value = sessionStorage.getItem("token") || "";
-  stop.addEventListener("click", () => { stopped = true; });
-
-  async function each(verb, ids, sent) {
-    const counts = new Map();
-    const refusals = [];
-    let done = 0;
-    for (const id of ids) {
-      if (stopped) break;
-      const answer = await fetch(`/api/held/${encodeURIComponent(id)}/${verb}`, sent);
-      const result = await answer.json();
-      if (answer.status === 401) return void (output.textContent = result.detail);
-      const outcome = answer.ok ? result.resolution || `still ${result.disposition}` : "refused";
-      if (!answer.ok && refusals.length < 3) refusals.push(`${id}: ${result.detail}`);
-      counts.set(outcome, (counts.get(outcome) || 0) + 1);
-      done += 1;
-      bar.value = done;
-      const box = document.querySelector(`input[name=id][value="${CSS.escape(id)}"]`);
-      if (box) box.checked = false;
-      const told = [...counts].map(([name, count]) => `${count} ${name}`).join(", ");
-      output.textContent = `${done} of ${ids.length}${stopped ? ", stopped" : ""}: ${told}.${refusals.length ? ` ${refusals.join("; ")}` : ""}`;
-    }
-  }
-
-  async function all(body, headers) {
-    const filter = JSON.parse(form.dataset.filter);
-    const answer = await fetch("/api/held/replays", { method: "POST", headers, body: JSON.stringify({ ...filter, ...body }) });
-    const result = await answer.json();
-    output.textContent = answer.ok ? `Replay ${result.id} of ${result.total} has started.` : result.detail;
-  }
 
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
     const verb = submit.submitter.value;
-    const ids = [...document.querySelectorAll("input[name=id]:checked")].map((box) => box.value);
-    if (verb !== "all" && !ids.length) return void (output.textContent = "Select at least one in the list.");
+    const boxes = [...document.querySelectorAll("input[name=id]:checked")];
+    const count = boxes.length;
+    if (verb !== "all" && !count) return void (output.textContent = "Select at least one in the list.");
     if (verb === "all" && !confirm("Retry all that match? It goes on without this page.")) return;
-    if (verb === "discard" && !confirm(`Discard ${ids.length}? This is final.`)) return;
-    if (verb === "accept" && !confirm(`Accept ${ids.length}? What they report becomes the orders' amounts and payments.`)) return;
-    const body = { reason: field("reason").value, by: field("by").value };
-    const headers = headersOf(field("token").value);
+    if (verb === "discard" && !confirm(`Discard ${count}? This is final.`)) return;
+    if (verb === "accept" && !confirm(`Accept ${count}? What they report becomes the orders' amounts and payments.`)) return;
+    const rows = verb === "all" ? JSON.parse(form.dataset.filter) : { action: verb, ids: boxes.map((box) => box.value) };
+    const body = JSON.stringify({ ...rows, reason: field("reason").value, by: field("by").value });
     sessionStorage.setItem("token", field("token").value);
-    stopped = false;
-    bar.max = ids.length || 1;
-    bar.value = 0;
-    stop.parentElement.hidden = verb === "all";
     for (const button of form.querySelectorAll("button[name]")) button.disabled = true;
     output.textContent = "…";
     try {
-      await (verb === "all" ? all(body, headers) : each(verb, ids, { method: "POST", headers, body: JSON.stringify(body) }));
+      const answer = await fetch("/api/held/tasks", { method: "POST", headers: headersOf(field("token").value), body });
+      const result = await answer.json();
+      output.textContent = answer.ok ? `Task ${result.id} over ${result.total} has started. It goes on without this page.` : result.detail;
+      if (answer.ok) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
     } catch {
-      output.textContent = `${output.textContent} The server does not answer, so the outcome of the last one is unknown.`;
+      output.textContent = "The server does not answer, so it is unknown whether the task has started. Look at the tasks above.";
     }
-    stop.parentElement.hidden = true;
     for (const button of form.querySelectorAll("button[name]")) button.disabled = false;
     await redraw().catch(() => {});
   });
@@ -160,7 +129,7 @@ function decideMany(form) {
 
 async function switchReplay(button) {
   const shown = document.getElementById("switched");
-  const send = (token) => fetch(`/api/held/replays/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
+  const send = (token) => fetch(`/api/held/tasks/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
     method: "POST", body: "{}",
     headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) },
   });

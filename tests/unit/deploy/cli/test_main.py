@@ -17,8 +17,10 @@ COLUMNS = 80
 
 
 def commands(group: TyperGroup, *names: str) -> Iterator[tuple[str, ...]]:
-    """Every command of the program, as the words that run it."""
+    """Every command of the program, as the words that run it; older names, which are hidden, are left out."""
     for name, command in group.commands.items():
+        if command.hidden:
+            continue
         if isinstance(command, TyperGroup):
             yield from commands(command, *names, name)
         else:

@@ -1,8 +1,9 @@
-"""The API for replays: start, follow, cancel, resume."""
+"""The API for tasks over many held notifications: start, follow, cancel, resume."""
 
 import pytest
 
 from tests.support.admin import World, form, serving
+from workers.queries import HeldQuery
 
 
 async def parked(world: World, count: int) -> None:
@@ -26,7 +27,7 @@ async def test_replay_is_started_followed_cancelled_and_resumed() -> None:
         page = await (await client.get("/held")).text()
         assert 'data-verb="resume"' in page
         again = await client.post("/api/held/replays/1/cancel", json={})
-        assert (again.status, (await again.json())["detail"]) == (409, "replay 1 is cancelled, not running")
+        assert (again.status, (await again.json())["detail"]) == (409, "task 1 is cancelled, not running")
         assert (await client.post("/api/held/replays/1/resume", json={})).status == 200
         for _ in range(3):
             await world.replayer().run_once()
@@ -40,15 +41,57 @@ async def test_replay_is_started_followed_cancelled_and_resumed() -> None:
     assert actions == ["replay_start", "replay_cancel", "replay_resume"]
 
 
+async def test_selection_is_discarded_by_a_task_and_shown_with_its_failures() -> None:
+    world = World()
+    await parked(world, 3)
+    async with serving(world) as client:
+        for action in ("accept", "discard"):
+            body = {"action": action, "ids": ["0-1", "0-3"], "reason": "tests", "by": "kim"}
+            started = await (await client.post("/api/held/tasks", json=body)).json()
+            assert (started["action"], started["total"], started["filter"]["ids"]) == (action, 2, "0-1 0-3")
+            loop = world.replayer()
+            for _ in range(2):
+                await loop.run_once()
+        discarded, accepted = (await (await client.get("/api/held/tasks")).json())["tasks"]
+        assert (accepted["state"], accepted["done"], accepted["decided"]) == ("finished", 2, 0)
+        ((reason, count),) = accepted["failures"].items()
+        assert (count, "held as unknown_order" in reason) == (2, True)
+        assert (discarded["state"], discarded["done"], discarded["decided"]) == ("finished", 2, 2)
+        assert discarded["failures"] == {}
+        page = await (await client.get("/held")).text()
+        assert "0 accepted, 2 refused" in page
+        assert "held as unknown_order" in page
+        audit = await (await client.get("/api/audit?action=task_start")).json()
+        assert [(each["subject"], each["why"]) for each in audit["entries"]] == [
+            ("task:2", "tests"),
+            ("task:1", "tests"),
+        ]
+    assert [page.row.order for page in await world.store.held_list(HeldQuery())] == ["B1"]
+    assert [(action, id_) for action, id_, *_ in world.store.decided if action == "discard"] == [
+        ("discard", "0-1"),
+        ("discard", "0-3"),
+    ]
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"reason": "x", "rate": 0}, {"reason": "x", "rate": 501}, {"reason": "x", "held_reason": "y"}]
+    "body",
+    [
+        {},
+        {"reason": "x", "rate": 0},
+        {"reason": "x", "rate": 501},
+        {"reason": "x", "held_reason": "y"},
+        {"reason": "x", "action": "apply"},
+        {"reason": "x", "ids": ["1234"]},
+        {"reason": "x", "ids": ["0-1"] * 1001},
+    ],
 )
 async def test_wrong_start_is_a_bad_request(body: dict[str, object]) -> None:
     async with serving(World()) as client:
-        assert (await client.post("/api/held/replays", json=body)).status == 400
+        assert (await client.post("/api/held/tasks", json=body)).status == 400
 
 
 async def test_l08_replay_needs_the_token() -> None:
     async with serving(World(), carried=None) as client:
         for path in ("", "/1/cancel", "/1/resume"):
-            assert (await client.post(f"/api/held/replays{path}", json={"reason": "x"})).status == 401
+            for name in ("tasks", "replays"):
+                assert (await client.post(f"/api/held/{name}{path}", json={"reason": "x"})).status == 401
