@@ -18,6 +18,7 @@ from ingest.accounts_in_use import AccountsChange, AccountsInUse, KeyedAccount
 from ingest.authenticate import Authentic, SigningHeaders
 from ingest.clock import Clock
 from ingest.errors import Malformed, NoSuchAccount, TooLarge, Unsupported, WrongMethod
+from ingest.pending import NEXT_STAGE
 from ingest.quota import Quota
 from schemas import record_format, trace_context
 from schemas.accounts import Account, Family
@@ -183,7 +184,9 @@ class Reception:
             body = await arrived.read_body()
             received_at_ms = self._clock.epoch_ms()
             signing = authenticate.signing_headers(arrived.header_values) if account.family is Family.ANTOM else None
+            await NEXT_STAGE
             authentic = authenticate.check(account, keyed.ring, body, signing, received_at_ms)
+            await NEXT_STAGE
             is_stale = signing is not None and admission.is_stale(signing.request_time, now_ms=received_at_ms)
             if account.notify_verify:
                 await _in_a_task(self._confirm.confirm(account, authentic.notify_id))

@@ -2,9 +2,10 @@
 
     bytes ─► parser ─► requests, in order ─► story of the first ─► its answer ─► story of the next
 
-The usual request arrives whole. It goes from the socket to the log's open batch in one walk, without a task, a future
-or a timer of its own: its story (`ingest.receive`) is a coroutine that the connection drives itself. The story goes on
-when its wait ends (`ingest.pending`), and its answer is written then.
+The usual request arrives whole. It goes from the socket to the log's open batch without a task, a future or a timer of
+its own: its story (`ingest.receive`) is a coroutine that the connection drives itself, stage by stage, each together
+with the other requests of this turn of the loop. The story goes on when its wait ends (`ingest.pending`), and its answer
+is written then.
 
 What a sender may do, and what ends it:
 
@@ -281,6 +282,10 @@ class Connection(asyncio.Protocol):
             return  # the deadline came first
         self._step(self._story.send, None)
 
+    def next_stage(self) -> None:
+        """Go on with the request that waits for its next stage, if its deadline has not come first."""
+        self._go_on(None)
+
     def expire(self) -> None:
         """Refuse the current request, because its deadline has passed. Its record may still become durable.
 
@@ -299,8 +304,8 @@ class Connection(asyncio.Protocol):
             self._service.our_fault(error)
             self._answer(Reply(fixed(503), closing=True))
         else:
-            if awaited is None:  # a turn of the loop
-                self._loop.call_soon(self._go_on, None)
+            if awaited is None:
+                self._connections.stage(self)
                 return
             awaited._asyncio_future_blocking = False
             self._awaited = awaited

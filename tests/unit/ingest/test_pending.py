@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingest.pending import Pending
+from ingest.pending import NEXT_STAGE, Pending
 
 
 def driven(waiting: Pending) -> list[str]:
@@ -85,3 +85,18 @@ async def test_gather_takes_it_for_a_future() -> None:
         asyncio.get_running_loop().call_soon(pending.end)
     await asyncio.gather(*pendings)
     assert all(pending.done() for pending in pendings)
+
+
+async def test_task_takes_its_next_stage_in_the_next_turn() -> None:
+    notes: list[str] = []
+
+    async def story() -> None:
+        notes.append("first")
+        await NEXT_STAGE
+        notes.append("second")
+
+    task = asyncio.create_task(story())
+    await asyncio.sleep(0)
+    assert notes == ["first"]
+    await task
+    assert notes == ["first", "second"]

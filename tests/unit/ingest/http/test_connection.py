@@ -9,13 +9,14 @@ from unittest import mock
 
 import pytest
 
+from ingest.errors import Unavailable
 from ingest.http import responses
 from ingest.http.connection import Connection, ConnectionLimits, Surroundings
 from ingest.http.deadlines import Deadlines
 from ingest.http.open_connections import OpenConnections
 from ingest.http.request import Request
 from ingest.http.responses import Reply, Stamp
-from ingest.pending import Pending
+from ingest.pending import NEXT_STAGE, Pending
 from tests.support.waiting import until
 
 ANSWER = responses.refusal(None, 404)
@@ -254,6 +255,56 @@ async def test_story_may_wait_for_a_turn_or_a_future(kit: Kit, wait: str) -> Non
         future.set_result(None)
     await until(lambda: kit.statuses)
     assert kit.statuses == ([b"503"] if wait == "cancelled" else [b"404"])
+
+
+def in_stages(kit: Kit) -> list[str]:
+    """Let each story have two stages. Return the list in which they note what they have done."""
+    notes: list[str] = []
+
+    async def handle(request: Request, connection: Connection) -> Reply:
+        name = request.target.decode()
+        notes.append(f"{name} first")
+        try:
+            await NEXT_STAGE
+        except Unavailable:
+            return Reply(responses.fixed(503), closing=False)
+        notes.append(f"{name} second")
+        return Reply(ANSWER, closing=False)
+
+    kit.handle = handle  # type: ignore[method-assign]
+    return notes
+
+
+async def test_requests_of_several_connections_take_each_stage_together(kit: Kit) -> None:
+    notes = in_stages(kit)
+    other, transport = kit.join()
+    kit.send(post(1))
+    other.data_received(post(2))
+    assert notes == ["/1 first", "/2 first"]
+    await asyncio.sleep(0)
+    assert notes[2:] == ["/1 second", "/2 second"]
+    assert (kit.statuses, transport.statuses) == ([b"404"], [b"404"])
+    other.connection_lost(None)
+
+
+async def test_request_whose_deadline_passes_between_stages_is_answered_once(kit: Kit) -> None:
+    notes = in_stages(kit)
+    kit.send(post(1) + post(2))
+    kit.connection.expire()
+    assert kit.statuses == [b"503"]
+    await until(lambda: len(kit.statuses) > 1)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert kit.statuses == [b"503", b"404"]
+    assert notes == ["/1 first", "/2 first", "/2 second"]
+
+
+async def test_request_whose_sender_leaves_between_stages_ends_unanswered(kit: Kit) -> None:
+    notes = in_stages(kit)
+    kit.send(post(1))
+    kit.connection.connection_lost(None)
+    await until(lambda: notes == ["/1 first", "/1 second"])
+    assert kit.statuses == []
 
 
 async def test_continue_is_sent_when_the_body_is_wanted(kit: Kit) -> None:

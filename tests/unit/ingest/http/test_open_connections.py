@@ -162,3 +162,44 @@ async def test_next_turn_of_the_loop_may_parse_again() -> None:
     assert connections.may_parse(PARSED_IN_A_TURN)
     await asyncio.sleep(0)
     assert connections.may_parse(1)
+
+
+class Staged(FakeConnection):
+    """Its request has stages, and notes each in `log`."""
+
+    def __init__(self, connections: OpenConnections, log: list[str], name: str, *, stages: int) -> None:
+        super().__init__(is_idle=False)
+        self._connections = connections
+        self._log = log
+        self._name = name
+        self._stages = iter(range(1, stages + 1))
+
+    def next_stage(self) -> None:
+        stage = next(self._stages, None)
+        if stage is not None:
+            self._log.append(f"{self._name}{stage}")
+            self._connections.stage(cast(Open, self))
+
+
+async def test_all_requests_of_a_turn_finish_a_stage_before_any_begins_the_next() -> None:
+    connections = OpenConnections(connections_max=9)
+    log: list[str] = []
+    for name, stages in (("a", 2), ("b", 3), ("c", 1)):
+        connections.stage(cast(Open, Staged(connections, log, name, stages=stages)))
+    assert log == [], "the requests that this turn still brings take part"
+    await asyncio.sleep(0)
+    assert log == ["a1", "b1", "c1", "a2", "b2", "b3"]
+    connections.stage(cast(Open, Staged(connections, log, "d", stages=1)))
+    await asyncio.sleep(0)
+    assert log[6:] == ["d1"]
+
+
+async def test_request_whose_stage_fails_does_not_stop_the_next() -> None:
+    connections = OpenConnections(connections_max=9)
+    failing, next_one = Mock(next_stage=Mock(side_effect=ValueError)), Mock()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    connections.stage(failing)
+    connections.stage(next_one)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    next_one.next_stage.assert_called_once_with()
