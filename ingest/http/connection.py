@@ -4,8 +4,8 @@
 
 The usual request arrives whole. It goes from the socket to the log's open batch without a task, a future or a timer of
 its own: its story (`ingest.receive`) is a coroutine that the connection drives itself, stage by stage, each together
-with the other requests of this turn of the loop. The story goes on when its wait ends (`ingest.pending`), and its answer
-is written then.
+with the other requests of this turn of the loop. The story goes on when its wait ends (`ingest.pending`), and its
+answer is written then.
 
 What a sender may do, and what ends it:
 

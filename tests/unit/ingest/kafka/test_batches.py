@@ -14,7 +14,8 @@ from tests.support.kafka_clients import FakeProducer
 from tests.support.waiting import until
 
 SIZE = 100
-DEADLINE_S = 0.05
+LONG_S = 60
+DEADLINE_S = 0.05  # of records that are to pass theirs
 TURNS = 3  # of the loop, until a round is sent
 
 
@@ -38,7 +39,7 @@ class Kit:
     def _late(self) -> None:
         self.overdue += 1
 
-    def append(self, partition: int = 0, *, name: str = "N1", within_s: float = DEADLINE_S) -> Append:
+    def append(self, partition: int = 0, *, name: str = "N1", within_s: float = LONG_S) -> Append:
         self.quota.take(SIZE)
         due_s = asyncio.get_running_loop().time() + within_s
         return self.batches.append(Record(name.encode(), b"body", ()), partition, SIZE, due_s)
@@ -104,8 +105,8 @@ async def test_silent_broker_delays_no_other(kit: Kit) -> None:
 async def test_partition_without_an_answer_delays_the_others_for_a_limited_time(kit: Kit) -> None:
     kit.append(0)
     await kit.turn()
-    other = kit.append(1, name="N2", within_s=60)
-    again = kit.append(0, name="N3", within_s=60)
+    other = kit.append(1, name="N2")
+    again = kit.append(0, name="N3")
     await until(lambda: len(kit.sent) == 2)
     assert kit.sent[1] == ("N2", 1)
     kit.producer.under_way[1].set_result(None)
@@ -172,7 +173,7 @@ async def test_record_that_cannot_be_added_leaves_no_empty_batch(kit: Kit) -> No
 
 
 async def test_record_whose_wait_timed_out_counts_until_it_has_ended(kit: Kit) -> None:
-    append = kit.append()
+    append = kit.append(within_s=DEADLINE_S)
     with pytest.raises(Unavailable, match="in time"):
         await append
     assert (kit.left, kit.overdue, kit.ended) == ((1, SIZE, True), 1, [])
@@ -182,9 +183,9 @@ async def test_record_whose_wait_timed_out_counts_until_it_has_ended(kit: Kit) -
 
 
 async def test_record_that_nobody_waits_for_any_more_is_not_sent(kit: Kit) -> None:
-    first, second = kit.append(name="N1"), None
+    first = kit.append(name="N1", within_s=DEADLINE_S)
     await kit.turn()
-    second = kit.append(name="N2")
+    second = kit.append(name="N2", within_s=DEADLINE_S)
     for append in (first, second):
         with pytest.raises(Unavailable):
             await append
@@ -195,7 +196,7 @@ async def test_record_that_nobody_waits_for_any_more_is_not_sent(kit: Kit) -> No
 
 async def test_cancelled_sender_cancels_neither_the_record_nor_its_count(kit: Kit) -> None:
     async def wait() -> None:
-        await kit.append()
+        await kit.append(within_s=DEADLINE_S)
 
     task = asyncio.create_task(wait())
     await kit.turn()
@@ -214,7 +215,7 @@ async def test_each_wait_ends_at_its_own_deadline(kit: Kit) -> None:
     clock = asyncio.get_running_loop().time
     waits = []
     for _ in range(2):
-        waits.append((clock(), kit.append()))
+        waits.append((clock(), kit.append(within_s=DEADLINE_S)))
         await asyncio.sleep(0.03)
     for began_s, append in waits:
         with pytest.raises(Unavailable):
@@ -225,8 +226,8 @@ async def test_each_wait_ends_at_its_own_deadline(kit: Kit) -> None:
 async def test_flush_sends_what_waits_and_returns_when_all_has_ended(kit: Kit) -> None:
     kit.append(0)
     await kit.turn()
-    waiting = kit.append(1, name="N2", within_s=60)
-    flushing = asyncio.create_task(kit.batches.flush(within_s=60))
+    waiting = kit.append(1, name="N2")
+    flushing = asyncio.create_task(kit.batches.flush(within_s=LONG_S))
     await until(lambda: len(kit.sent) == 2)
     kit.producer.under_way[0].set_result(None)
     await kit.turn()
@@ -237,9 +238,9 @@ async def test_flush_sends_what_waits_and_returns_when_all_has_ended(kit: Kit) -
 
 
 async def test_end_all_ends_sent_and_unsent_records(kit: Kit) -> None:
-    appends: list[Any] = [kit.append(name="N1", within_s=60)]
+    appends: list[Any] = [kit.append(name="N1")]
     await kit.turn()
-    appends.append(kit.append(name="N2", within_s=60))
+    appends.append(kit.append(name="N2"))
     kit.batches.end_all()
     for append in appends:
         with pytest.raises(Unavailable):
