@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from schemas import event_names
 from schemas.accounts import Account
 from schemas.event_names import EventNames
-from workers.admin import responses, server
+from workers.admin import languages, responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
 from workers.admin.console import ConsolePart
@@ -67,7 +67,7 @@ def probes(
 ) -> web.Application:
     """Return the admin port of a process without an order store: probes, metrics, and its state for the console."""
     guard = Guard(access=access, log=log, error_page=error_page)
-    app = web.Application(middlewares=[guard.check], client_max_size=responses.API_BODY_BYTES_MAX)
+    app = web.Application(middlewares=[languages.choose, guard.check], client_max_size=responses.API_BODY_BYTES_MAX)
     app.add_routes(ProbesPart(readiness=readiness, registry=registry).routes())
     process = ProcessPart(own)
     app.add_routes(process.routes())

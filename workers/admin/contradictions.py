@@ -16,12 +16,16 @@ _AMOUNTS = frozenset({Reason.AMOUNT_MISMATCH, Reason.CURRENCY_MISMATCH})
 
 
 class Contradiction(Struct, frozen=True, kw_only=True):
-    """`said` by the notification against `known`; `source` says how the latter is known."""
+    """`said` by the notification against `known`; `source` says how the latter is known.
+
+    `refunded` is the part of `known` that is refunded already, empty if there is none.
+    """
 
     name: str
     said: str
     known: str
     source: str
+    refunded: str = ""
 
 
 def of(
@@ -50,7 +54,7 @@ def _of_amounts(
     elif others := _others(notification, page):
         known, source = _joined(others), "reported before"
     elif account is not None:
-        known, source = " or ".join((account.currency, *account.currencies)), "currency of the account"
+        known, source = " / ".join((account.currency, *account.currencies)), "currency of the account"
     else:
         return None
     return Contradiction(name="Amount", said=str(said), known=known, source=source)
@@ -75,7 +79,7 @@ def _of_trades(notification: Notification, page: OrderPage | None) -> Contradict
         return None
     others = [claim.trade for claim in page.order.claims if claim.trade != notification.trade]
     return (
-        Contradiction(name="Trade", said=notification.trade, known=" or ".join(others), source="paid before")
+        Contradiction(name="Trade", said=notification.trade, known=" / ".join(others), source="paid before")
         if others
         else None
     )
@@ -85,14 +89,14 @@ def _of_refunds(notification: Notification, page: OrderPage | None) -> Contradic
     amount, view = reported.amount(notification), None if page is None else page.view
     if amount is None or view is None or view.amount_minor is None or view.currency is None:
         return None
-    before = f", of which {Money(view.refunded_minor, view.currency)} are refunded" if view.refunded_minor else ""
     return Contradiction(
         name="Refund",
         said=str(Money(amount.minor, amount.currency)),
-        known=f"{Money(view.amount_minor, view.currency)}{before}",
+        known=str(Money(view.amount_minor, view.currency)),
+        refunded=str(Money(view.refunded_minor, view.currency)) if view.refunded_minor else "",
         source="paid",
     )
 
 
 def _joined(amounts: Iterable[Money]) -> str:
-    return " or ".join(map(str, amounts))
+    return " / ".join(map(str, amounts))

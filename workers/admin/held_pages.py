@@ -142,10 +142,8 @@ def by_reason(groups: Sequence[HeldGroup]) -> list[dict[str, Any]]:
 
 
 def _shown(total: int | None, rows: int, *, has_more: bool) -> str:
-    """Return how many there are, or that there are more than these if counting takes too long."""
-    if total is None:
-        return f"{rows:,}+" if has_more else f"{rows:,}"
-    return f"{total:,}" if total == rows else f"{rows:,} of {total:,}"
+    """Return how many are shown, or that there are more than these if counting takes too long."""
+    return f"{rows:,}+" if total is None and has_more else f"{rows:,}"
 
 
 def _replay_filter(given: Mapping[str, str]) -> dict[str, str]:

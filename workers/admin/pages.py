@@ -4,9 +4,11 @@ Pages are rendered on the server with every value escaped. They load nothing fro
 """
 
 import base64
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -14,7 +16,8 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import UnsetType
 
-from workers.admin import page_times, reason_texts
+from workers.admin import languages, page_times, reason_texts
+from workers.admin.languages import Language, Texts
 from workers.admin.responses import ApiError
 
 FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
@@ -24,7 +27,7 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_TITLES = {
+TITLES = {
     400: "The request has a fault",
     401: "Sign in first",
     403: "This is not allowed",
@@ -32,6 +35,24 @@ _TITLES = {
     405: "This cannot be opened",
     500: "This program has failed",
     503: "There is no answer now",
+}
+REFUSED = "The request was refused"  # with another status
+# What an error's code means, for readers of another language than English; the detail is in English.
+MEANINGS = {
+    "bad_request": "A parameter of the request is wrong.",
+    "no_token": "The admin token is missing or wrong. In a browser it is the password, with any name.",
+    "cross_site": "A page of another site may not write here.",
+    "foreign_name": "This console is not known by the host name in the address.",
+    "unknown_order": "There is no such order.",
+    "unknown_account": "There is no such account in accounts.toml.",
+    "unknown_held": "There is no such held notification.",
+    "unknown_notification": "There is no such notification.",
+    "unknown_path": "There is no such page.",
+    "method": "This address does not take this kind of request.",
+    "our_fault": "The log line admin_failed says what has failed.",
+    "unavailable": "The order store does not answer.",
+    "too_many_waiters": "Too many pages are waiting for changes.",
+    "read_too_slow": "The answer took too long. Ask for less.",
 }
 ASSETS = {"style.css": "text/css", "script.js": "text/javascript", "tail.js": "text/javascript"}
 NAVIGATION = (
@@ -50,19 +71,13 @@ class ConsoleFrame:
     def __init__(self, *, accounts_faults: Callable[[], Sequence[str]], now_ms: Callable[[], int]) -> None:
         self._accounts_faults = accounts_faults
         self._now_ms = now_ms
-        self._assets = {name: _asset(name) for name in ASSETS}
-        self._templates = Environment(
-            loader=PackageLoader(__package__, "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= page_times.FILTERS | {"path": path, "order_path": order_path, "readable": readable}
-        self._templates.globals |= {
-            "navigation": NAVIGATION,
-            "reasons": reason_texts.REASONS,
-            "flags": reason_texts.FLAGS,
+        chinese = languages.translations(_file("chinese.toml"))
+        self._assets = {name: _file(name).read_bytes() for name in ASSETS}
+        translated = json.dumps(chinese, ensure_ascii=False)
+        self._assets[f"texts-{Language.CHINESE}.js"] = f"globalThis.texts = {translated};\n".encode()
+        self._templates = {
+            Language.ENGLISH: _environment(languages.ENGLISH),
+            Language.CHINESE: _environment(Texts(Language.CHINESE, chinese)),
         }
 
     def routes(self) -> list[web.RouteDef]:
@@ -71,35 +86,47 @@ class ConsoleFrame:
     def page(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """Return the rendered template; `seen` among its values is the count of changes that it shows."""
         faults = self._accounts_faults()
-        text = self._templates.get_template(template).render(
-            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
-            accounts_faults=faults[:FAULTS_SHOWN],
-            faults_more=max(0, len(faults) - FAULTS_SHOWN),
-            **values,
-        )
-        return web.Response(text=text, content_type="text/html", status=status, headers=SECURITY)
+        shown, more = faults[:FAULTS_SHOWN], max(0, len(faults) - FAULTS_SHOWN)
+        return self._rendered(template, status, accounts_faults=shown, faults_more=more, **values)
 
     def error(self, error: ApiError) -> web.Response:
         """Return the page of an error. It tells nothing of the accounts, because anybody may get it."""
-        title = _TITLES.get(error.status, "The request was refused")
-        text = self._templates.get_template("error.html").render(
-            now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
+        return self._rendered(
+            "error.html",
+            error.status,
             accounts_faults=(),
             faults_more=0,
             seen=None,
-            title=title,
+            title=TITLES.get(error.status, REFUSED),
+            meaning=MEANINGS.get(error.code, ""),
             status=error.status,
             code=error.code,
             detail=error.detail,
         )
-        return web.Response(text=text, content_type="text/html", status=error.status, headers=SECURITY)
+
+    def _rendered(self, template: str, http_status: int, **values: Any) -> web.Response:
+        reader = languages.reader()
+        text = (
+            self._templates[reader.language]
+            .get_template(template)
+            .render(
+                now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
+                language=reader.language,
+                languages=reader.links,
+                **values,
+            )
+        )
+        return web.Response(text=text, content_type="text/html", status=http_status, headers=SECURITY)
 
     async def asset(self, request: web.Request) -> web.Response:
         """Return the style sheet or the script."""
         name = request.match_info["asset"]
         if name not in self._assets:
             raise web.HTTPNotFound
-        headers = SECURITY | {"Content-Type": f"{ASSETS[name]}; charset=utf-8", "Cache-Control": "no-cache"}
+        headers = SECURITY | {
+            "Content-Type": f"{ASSETS.get(name, 'text/javascript')}; charset=utf-8",
+            "Cache-Control": "no-cache",
+        }
         return web.Response(body=self._assets[name], headers=headers)
 
 
@@ -122,8 +149,8 @@ class Given(dict[str, str]):
 
 
 def given(request: web.Request) -> Given:
-    """Return the parameters of a request's query, without empty ones."""
-    return Given({name: text for name, text in request.query.items() if text.strip()})
+    """Return the parameters of a request's query, without empty ones and without the language."""
+    return Given({name: text for name, text in request.query.items() if text.strip() and name != languages.PARAMETER})
 
 
 def readable(body_base64: str) -> str:
@@ -143,5 +170,26 @@ def order_path(named: NamesOrder) -> str:
     return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
 
 
-def _asset(name: str) -> bytes:
-    return resources.files(__package__).joinpath("templates", name).read_bytes()
+def _file(name: str) -> Traversable:
+    return resources.files(__package__).joinpath("templates", name)
+
+
+def _environment(texts: Texts) -> Environment:
+    """Return the templates in a language."""
+    environment = Environment(
+        loader=PackageLoader(__package__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= page_times.filters(texts)
+    environment.filters |= {"path": path, "order_path": order_path, "readable": readable}
+    environment.globals |= {
+        "t": texts.of,
+        "w": texts.word,
+        "navigation": NAVIGATION,
+        "reasons": reason_texts.REASONS,
+        "flags": reason_texts.FLAGS,
+    }
+    return environment

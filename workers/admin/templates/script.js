@@ -1,27 +1,64 @@
 // Keeps the page up to date: polls for changes, fetches the page again, and swaps in its live parts. Forms stay.
 "use strict";
 
+// The page's own texts in its language: the file with the translations comes before this one.
+const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+const t = (text, values) => filled(globalThis.texts?.[text] ?? text, values);
+const w = (word) => globalThis.texts?.[word] ?? word;
+
 const live = document.getElementById("live");
 let seen = Number(document.body.dataset.seen);
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const keysOf = (root) => new Set([...root.querySelectorAll("[data-key]")].map((row) => row.dataset.key));
 
-// How long ago a moment was, as `workers.admin.page_times.ago` has it.
-function ago(seconds) {
-  if (seconds < 1) return seconds < -1 ? "in the future" : "now";
-  for (const [unit, size, least] of [["d", 86400, 172800], ["h", 3600, 3600], ["min", 60, 60], ["s", 1, 1]]) {
+// A length of time, as `workers.admin.page_times.span` has it.
+function span(seconds) {
+  for (const [unit, size, least] of [[t("{count} d"), 86400, 172800], [t("{count} h"), 3600, 3600], [t("{count} min"), 60, 60]]) {
     if (seconds < least) continue;
     const count = seconds / size;
-    return `${(size >= 3600 && count < 10) ? Math.floor(count * 10) / 10 : Math.floor(count)} ${unit} ago`;
+    return filled(unit, { count: (size >= 3600 && count < 10) ? Math.floor(count * 10) / 10 : Math.floor(count) });
   }
+  return t("{count} s", { count: Math.max(0, Math.floor(seconds)) });
+}
+
+// How long ago a moment was, as `workers.admin.page_times.ago` has it.
+function ago(seconds) {
+  if (seconds < 1) return seconds < -1 ? t("in the future") : t("now");
+  return t("{span} ago", { span: span(seconds) });
 }
 
 function tick() {
   for (const time of document.querySelectorAll("time[data-ago], time[data-since]")) {
-    const told = ago((Date.now() - new Date(time.dateTime)) / 1000);
-    const text = "since" in time.dataset ? told.replace(" ago", "") : told;
+    const seconds = (Date.now() - new Date(time.dateTime)) / 1000;
+    const text = "since" in time.dataset ? span(seconds) : ago(seconds);
     if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+const zone = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" });
+// A viewer's difference to UTC at a moment, such as UTC+2.
+const offset = (moment) => zone.formatToParts(moment).find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/([+-])0/, "$1").replace(":00", "");
+const two = (number) => String(number).padStart(2, "0");
+const dayOf = (moment) => `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
+const clockOf = (moment) => `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}`;
+
+// Adds the viewer's own time to Alipay's, which the server wrote, if the viewer is in another zone.
+function showZones(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([data-zoned])")) {
+    const moment = new Date(time.dateTime);
+    const here = offset(moment);
+    time.dataset.zoned = "";
+    if (here === "UTC+8") continue;
+    const own = `${dayOf(moment)} ${clockOf(moment)} ${here}`;
+    if (time.title) time.title = `${time.title} · ${own}`;
+    if (!("at" in time.dataset)) continue;
+    const isDayKnown = time.dataset.at === "clock" || time.textContent.includes(dayOf(moment));
+    const shown = isDayKnown ? clockOf(moment) : `${dayOf(moment)} ${clockOf(moment)}`;
+    const added = document.createElement("small");
+    added.className = "own";
+    added.textContent = `${shown} ${here}`;
+    time.append(" ", added);
   }
 }
 
@@ -29,6 +66,7 @@ async function redraw(parts = "[data-live]") {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  showZones(page);
   for (const part of document.querySelectorAll(parts)) {
     const fresh = page.getElementById(part.id);
     if (!fresh || fresh.isEqualNode(part)) continue;
@@ -46,7 +84,7 @@ async function follow() {
       const answer = await fetch(`/api/changes?seen=${seen}&wait=20s`);
       if (!answer.ok) throw new Error(String(answer.status));
       const now = (await answer.json()).seen;
-      live.textContent = "live";
+      live.textContent = t("live");
       live.classList.remove("off");
       if (now !== seen) {
         seen = now;
@@ -59,7 +97,7 @@ async function follow() {
         await pause(400);
       }
     } catch {
-      live.textContent = "not connected";
+      live.textContent = t("not connected");
       live.classList.add("off");
       await pause(2000);
     }
@@ -73,8 +111,8 @@ function decide(form) {
     submit.preventDefault();
     const verb = submit.submitter.value;
     const output = form.querySelector("output");
-    if (verb === "discard" && !confirm("Discard this notification? This is final.")) return;
-    if (verb === "accept" && !confirm("Accept this notification? What it reports becomes the order's amount and payment.")) return;
+    if (verb === "discard" && !confirm(t("Discard this notification? This is final."))) return;
+    if (verb === "accept" && !confirm(t("Accept this notification? What it reports becomes the order's amount and payment."))) return;
     sessionStorage.setItem("token", token.value);
     const headers = { "Content-Type": "application/json" };
     if (token.value) headers.Authorization = `Bearer ${token.value}`;
@@ -83,11 +121,11 @@ function decide(form) {
     try {
       const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
       const result = await answer.json();
-      output.textContent = !answer.ok ? result.detail : result.resolution ? `Resolved: ${result.resolution}.` : `Still ${result.disposition}: ${result.detail}.`;
+      output.textContent = !answer.ok ? result.detail : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: result.detail });
       if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {
-      output.textContent = "The server does not answer, so the outcome is unknown. Reload the page before you try again.";
+      output.textContent = t("The server does not answer, so the outcome is unknown. Reload the page before you try again.");
     }
   });
 }
@@ -105,10 +143,10 @@ function decideMany(form) {
     const verb = submit.submitter.value;
     const boxes = [...document.querySelectorAll("input[name=id]:checked")];
     const count = boxes.length;
-    if (verb !== "all" && !count) return void (output.textContent = "Select at least one in the list.");
-    if (verb === "all" && !confirm("Retry all that match? It goes on without this page.")) return;
-    if (verb === "discard" && !confirm(`Discard ${count}? This is final.`)) return;
-    if (verb === "accept" && !confirm(`Accept ${count}? What they report becomes the orders' amounts and payments.`)) return;
+    if (verb !== "all" && !count) return void (output.textContent = t("Select at least one in the list."));
+    if (verb === "all" && !confirm(t("Retry all that match? It goes on without this page."))) return;
+    if (verb === "discard" && !confirm(t("Discard {count}? This is final.", { count }))) return;
+    if (verb === "accept" && !confirm(t("Accept {count}? What they report becomes the orders' amounts and payments.", { count }))) return;
     const rows = verb === "all" ? JSON.parse(form.dataset.filter) : { action: verb, ids: boxes.map((box) => box.value) };
     const body = JSON.stringify({ ...rows, reason: field("reason").value, by: field("by").value });
     sessionStorage.setItem("token", field("token").value);
@@ -117,10 +155,10 @@ function decideMany(form) {
     try {
       const answer = await fetch("/api/held/tasks", { method: "POST", headers: headersOf(field("token").value), body });
       const result = await answer.json();
-      output.textContent = answer.ok ? `Task ${result.id} over ${result.total} has started. It goes on without this page.` : result.detail;
+      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : result.detail;
       if (answer.ok) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
     } catch {
-      output.textContent = "The server does not answer, so it is unknown whether the task has started. Look at the tasks above.";
+      output.textContent = t("The server does not answer, so it is unknown whether the task has started. Look at the tasks above.");
     }
     for (const button of form.querySelectorAll("button[name]")) button.disabled = false;
     await redraw().catch(() => {});
@@ -136,7 +174,7 @@ async function switchReplay(button) {
   try {
     let answer = await send(sessionStorage.getItem("token") || "");
     if (answer.status === 401) {
-      const token = prompt("Admin token");
+      const token = prompt(t("Admin token"));
       if (!token) return;
       sessionStorage.setItem("token", token);
       answer = await send(token);
@@ -144,7 +182,7 @@ async function switchReplay(button) {
     shown.textContent = answer.ok ? "" : (await answer.json()).detail;
     await redraw();
   } catch {
-    shown.textContent = "The server does not answer, so the outcome is unknown.";
+    shown.textContent = t("The server does not answer, so the outcome is unknown.");
   }
 }
 
@@ -152,9 +190,9 @@ async function copy(button) {
   const link = "plain" in button.dataset ? button.dataset.copy : new URL(button.dataset.copy, location.href).href;
   try {
     await navigator.clipboard.writeText(link);
-    button.textContent = "Copied";
+    button.textContent = t("Copied");
   } catch {
-    prompt("The link", link); // without https, browsers give pages no clipboard
+    prompt(t("The link"), link); // without https, browsers give pages no clipboard
   }
 }
 
@@ -165,10 +203,10 @@ async function verify(button) {
     const answer = await fetch(`/api/notifications/${encodeURIComponent(button.dataset.verify)}/raw`);
     const result = await answer.json();
     const told = answer.ok ? result.signature : { authentic: false, detail: result.detail };
-    shown.textContent = told.authentic ? `The signature is valid, verified now with key ${told.key_id}.` : `The signature is not valid: ${told.detail}`;
+    shown.textContent = told.authentic ? t("The signature is valid, verified now with key {key}.", { key: told.key_id }) : t("The signature is not valid: {why}", { why: told.detail });
     shown.className = `verdict ${told.authentic ? "good" : "bad"}`;
   } catch {
-    shown.textContent = "The server does not answer.";
+    shown.textContent = t("The server does not answer.");
   }
 }
 
@@ -195,9 +233,9 @@ function reveal(form) {
         const value = result.fields[row.cells[0].textContent];
         if (value !== undefined) row.cells[1].textContent = value;
       }
-      output.textContent = "Revealed, and recorded.";
+      output.textContent = t("Revealed, and recorded.");
     } catch {
-      output.textContent = "The server does not answer, so it is unknown whether this was recorded.";
+      output.textContent = t("The server does not answer, so it is unknown whether this was recorded.");
     }
   });
 }
@@ -219,4 +257,6 @@ for (const form of document.querySelectorAll("form#many")) decideMany(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 setInterval(() => { if (!document.hidden) tick(); }, 5000);
 if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);
+showZones(document);
+if (offset(new Date()) !== "UTC+8") document.getElementById("zone").textContent = t("; beside them is your zone, {zone}", { zone: offset(new Date()) });
 follow();

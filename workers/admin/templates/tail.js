@@ -10,6 +10,7 @@ const missed = document.getElementById("missed");
 let after = section.dataset.after;
 let missedCount = 0;
 let source = null;
+let isFollowing = true;
 
 function made(name, text, kind) {
   const element = document.createElement(name);
@@ -41,25 +42,28 @@ function orderOf(line) {
 
 function outcomeOf(line) {
   const outcome = made("span", "");
-  outcome.append(made("span", line.outcome.replaceAll("_", " "), `tag ${line.kind === "refused" ? "refused" : line.outcome}`));
+  outcome.append(made("span", w(line.outcome.replaceAll("_", " ")), `tag ${line.kind === "refused" ? "refused" : line.outcome}`));
   if (line.reason && line.reason !== line.outcome) outcome.append(" ", made("small", line.reason.replaceAll("_", " "), "muted"));
-  if (line.version) outcome.append(" ", made("small", `version ${line.version}`, "muted"));
+  if (line.version) outcome.append(" ", made("small", t("version {version}", { version: line.version }), "muted"));
   return outcome;
 }
 
 function rowOf(line) {
   const row = made("tr", "", "new");
-  const time = made("time", line.at.slice(11, 23).replace("Z", "").padEnd(9, ".").padEnd(12, "0"));
+  const alipays = new Date(Date.parse(line.at) + 8 * 3600 * 1000).toISOString(); // in UTC+8
+  const time = made("time", alipays.slice(11, 23));
   time.dateTime = line.at;
-  time.title = `${line.at.slice(0, 19).replace("T", " ")} UTC`;
+  time.dataset.at = "clock";
+  time.title = `${alipays.slice(0, 19).replace("T", " ")} UTC+8`;
   row.append(
-    cell("Time", time, "nowrap"),
-    cell("Moment", made("span", line.kind, "step")),
-    cell("Account", accountOf(line), "nowrap"),
-    cell("Order", orderOf(line)),
-    cell("Outcome", outcomeOf(line)),
-    cell("Notification", made("span", line.notification_id || "–"), line.notification_id ? "mono" : "mono none"),
+    cell(t("Time"), time, "nowrap"),
+    cell(t("Moment"), made("span", w(line.kind), "step")),
+    cell(t("Account"), accountOf(line), "nowrap"),
+    cell(t("Order"), orderOf(line)),
+    cell(t("Outcome"), outcomeOf(line)),
+    cell(t("Notification"), made("span", line.notification_id || "–"), line.notification_id ? "mono" : "mono none"),
   );
+  showZones(row);
   return row;
 }
 
@@ -74,28 +78,29 @@ function open() {
   const query = new URLSearchParams(location.search);
   query.set("after", after);
   source = new EventSource(`/api/tail?${query}`);
-  following.textContent = "connecting";
-  source.addEventListener("open", () => { following.textContent = "following"; });
+  following.textContent = t("connecting");
+  source.addEventListener("open", () => { following.textContent = t("following"); });
   source.addEventListener("message", show);
   source.addEventListener("missed", (event) => {
     missedCount += Number(event.data);
-    missed.textContent = `${missedCount.toLocaleString("en")} lines were missed, of any account and outcome.`;
+    missed.textContent = t("{count} lines were missed, of any account and outcome.", { count: missedCount.toLocaleString("en") });
     missed.hidden = false;
   });
   source.addEventListener("error", () => {
-    following.textContent = "not connected";
+    following.textContent = t("not connected");
     // A browser gives up after an answer other than 200; then it is asked again here.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (button.textContent === "Pause") open(); }, 3000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (isFollowing) open(); }, 3000);
   });
 }
 
 button.addEventListener("click", () => {
-  if (button.textContent === "Pause") {
+  isFollowing = !isFollowing;
+  if (!isFollowing) {
     source.close();
-    button.textContent = "Resume";
-    following.textContent = "paused";
+    button.textContent = t("Resume");
+    following.textContent = t("paused");
   } else {
-    button.textContent = "Pause";
+    button.textContent = t("Pause");
     open();
   }
 });

@@ -58,7 +58,7 @@ async def test_orders_page_lists_what_matches_and_keeps_its_filter_in_every_link
     assert '<option value="PAID" selected>' in text or "<option selected>PAID" in text
     assert 'href="/orders?status=PAID&amp;account=shop&amp;limit=2&amp;cursor=' in text
     assert 'href="/orders.csv?status=PAID&amp;account=shop"' in text
-    assert 'title="2025-10-09 08:53:20 UTC"' in text
+    assert 'title="2025-10-09 16:53:20 UTC+8"' in text
     assert "First page" in rest
 
 
@@ -112,7 +112,8 @@ async def test_order_page_shows_what_is_only_authorised() -> None:
     async with serving(world) as client:
         text = await (await client.get("/orders/antom-us/A1")).text()
     assert "Authorised" in text
-    assert "until 2025-10-09 08:53:20" in text
+    assert "until <time" in text
+    assert ">2025-10-09 16:53:20</time>" in text
     assert reason_texts.FLAGS[Flag.CAPTURE_FAILED] in text
 
 

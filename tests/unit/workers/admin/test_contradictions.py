@@ -26,7 +26,7 @@ async def test_amount_is_compared_with_the_registered_ones() -> None:
         amounts = [{"amount": "99.00", "currency": "USD"}, {"amount": "700.00", "currency": "CNY"}]
         await client.put("/api/orders/shop/A1", json={"amounts": amounts})
     found = await contradiction(world, await world.deliver(form("A1")))
-    assert found == Contradiction(name="Amount", said="12.80 USD", known="99.00 USD or 700.00 CNY", source="registered")
+    assert found == Contradiction(name="Amount", said="12.80 USD", known="99.00 USD / 700.00 CNY", source="registered")
 
 
 async def test_amount_is_compared_with_an_earlier_notification() -> None:
