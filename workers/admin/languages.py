@@ -1,39 +1,18 @@
-"""The languages of the pages: the reader's choice, and the texts in each.
+"""The language of a page: named by `?lang=`, which a cookie remembers, else by the header Accept-Language."""
 
-The texts stand in the templates and scripts in English, as the argument of `t`. The file `chinese.toml` beside the
-templates has the Chinese of each; a text that it lacks is shown in English. `w` does the same for a value of the
-program, such as a status.
-
-The language is named by `?lang=`, which a cookie remembers; else by Accept-Language.
-"""
-
-import string
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from enum import StrEnum
-from importlib.resources.abc import Traversable
-from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from markupsafe import Markup
 from msgspec import Struct
+
+from workers.admin.texts import NAMES, Language
 
 PARAMETER = "lang"
 COOKIE = "alipay_notify_lang"
 REMEMBERED_S = 365 * 24 * 3600
-
-
-class Language(StrEnum):
-    """A language of the pages, by its tag in HTML."""
-
-    ENGLISH = "en"
-    CHINESE = "zh-CN"
-
-
-NAMES = {Language.ENGLISH: "English", Language.CHINESE: "中文"}
 
 
 class LanguageLink(Struct, frozen=True, kw_only=True):
@@ -106,40 +85,3 @@ def _links(request: web.Request) -> list[LanguageLink]:
         LanguageLink(language=language, name=name, href=f"?{urlencode([*rest, (PARAMETER, language)])}")
         for language, name in NAMES.items()
     ]
-
-
-class Texts:
-    """The texts of one language."""
-
-    def __init__(self, language: Language, translated: Mapping[str, str]) -> None:
-        self.language = language
-        self._translated = translated
-
-    def of(self, text: str, **values: Any) -> Markup:
-        """Return a page's own text as HTML, with the values escaped. It must not come from outside."""
-        return Markup(self._translated.get(text, text)).format(**values)  # noqa: S704
-
-    def word(self, value: str) -> str:
-        """Return a value of the program, translated if there is a text for it; it is not HTML."""
-        return self._translated.get(value, value)
-
-
-ENGLISH = Texts(Language.ENGLISH, {})
-
-
-def translations(file: Traversable) -> dict[str, str]:
-    """Return the texts of a file, by their English.
-
-    Raises:
-        ValueError: the file has another form, or a text has other placeholders than its translation.
-    """
-    found: dict[str, str] = tomllib.loads(file.read_text("utf-8"))
-    for english, translated in found.items():
-        if placeholders(english) != placeholders(translated):
-            raise ValueError(f"other placeholders in the translation of {english!r}")
-    return found
-
-
-def placeholders(text: str) -> set[tuple[str, str]]:
-    """Return the names in braces, each with its format."""
-    return {(name, form or "") for _, name, form, _ in string.Formatter().parse(text) if name is not None}

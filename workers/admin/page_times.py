@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from schemas.times import BEIJING
-from workers.admin.languages import ENGLISH, Texts
+from workers.admin.texts import ENGLISH, Texts
 
 HOUR_S, DAY_S = 3600, 86_400
 

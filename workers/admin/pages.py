@@ -16,9 +16,9 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import UnsetType
 
-from workers.admin import languages, page_times, reason_texts
-from workers.admin.languages import Language, Texts
+from workers.admin import languages, page_times, reason_texts, texts
 from workers.admin.responses import ApiError
+from workers.admin.texts import Language, Texts
 
 FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
 SECURITY = {
@@ -71,12 +71,12 @@ class ConsoleFrame:
     def __init__(self, *, accounts_faults: Callable[[], Sequence[str]], now_ms: Callable[[], int]) -> None:
         self._accounts_faults = accounts_faults
         self._now_ms = now_ms
-        chinese = languages.translations(_file("chinese.toml"))
+        chinese = texts.translations(_file("chinese.toml"))
         self._assets = {name: _file(name).read_bytes() for name in ASSETS}
         translated = json.dumps(chinese, ensure_ascii=False)
         self._assets[f"texts-{Language.CHINESE}.js"] = f"globalThis.texts = {translated};\n".encode()
         self._templates = {
-            Language.ENGLISH: _environment(languages.ENGLISH),
+            Language.ENGLISH: _environment(texts.ENGLISH),
             Language.CHINESE: _environment(Texts(Language.CHINESE, chinese)),
         }
 
@@ -174,7 +174,7 @@ def _file(name: str) -> Traversable:
     return resources.files(__package__).joinpath("templates", name)
 
 
-def _environment(texts: Texts) -> Environment:
+def _environment(spoken: Texts) -> Environment:
     """Return the templates in a language."""
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),
@@ -183,11 +183,11 @@ def _environment(texts: Texts) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= page_times.filters(texts)
+    environment.filters |= page_times.filters(spoken)
     environment.filters |= {"path": path, "order_path": order_path, "readable": readable}
     environment.globals |= {
-        "t": texts.of,
-        "w": texts.word,
+        "t": spoken.of,
+        "w": spoken.word,
         "navigation": NAVIGATION,
         "reasons": reason_texts.REASONS,
         "flags": reason_texts.FLAGS,

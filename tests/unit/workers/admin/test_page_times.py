@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from workers.admin import page_times
-from workers.admin.languages import Language, Texts
+from workers.admin.texts import Language, Texts
 
 NOW = datetime(2026, 1, 31, 8, 0, 0, 500_000, UTC)
 
