@@ -37,7 +37,7 @@ TITLES = {
     503: "There is no answer now",
 }
 REFUSED = "The request was refused"  # with another status
-# What an error's code means, for readers of another language than English; the detail is in English.
+# The meaning of each code of an error, for readers of another language: its detail is in English.
 MEANINGS = {
     "bad_request": "A parameter of the request is wrong.",
     "no_token": "The admin token is missing or wrong. In a browser it is the password, with any name.",
@@ -49,7 +49,7 @@ MEANINGS = {
     "unknown_notification": "There is no such notification.",
     "unknown_path": "There is no such page.",
     "method": "This address does not take this kind of request.",
-    "our_fault": "The log line admin_failed says what has failed.",
+    "our_fault": "See the log line admin_failed.",
     "unavailable": "The order store does not answer.",
     "too_many_waiters": "Too many pages are waiting for changes.",
     "read_too_slow": "The answer took too long. Ask for less.",
