@@ -18,6 +18,7 @@ ACTIONS = (
     "replay_cancel",
     "replay_resume",
     "replay_start",
+    "resend",
     "reveal",
     "task_cancel",
     "task_resume",
@@ -26,7 +27,7 @@ ACTIONS = (
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One action. `subject` is a record's position, `scope:order`, or `replay:number` or `task:number`."""
+    """One action. `subject` is a record's position, `scope:order`, an event's id, `replay:number` or `task:number`."""
 
     number: int
     at_ms: int

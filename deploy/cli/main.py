@@ -24,6 +24,8 @@ COMMANDS = (
     "find",
     "request",
     "held",
+    "listen",
+    "events",
     "replay",
     "verify",
     "keys",

@@ -35,6 +35,7 @@ from workers.postgres.audit_list import PostgresAudit
 from workers.postgres.erasure import PostgresErasure
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.recent import RecentRows
+from workers.postgres.resends import PostgresResends
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
@@ -116,6 +117,7 @@ async def running(
             events=store,
             audit=PostgresAudit(store.database, store.reads),
             erasure=PostgresErasure(store.database),
+            resends=PostgresResends(store.database),
             keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
             key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,

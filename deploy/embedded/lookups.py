@@ -274,3 +274,9 @@ def events_after(connection: Connection, number: int, limit: int) -> Sequence[Em
         f"SELECT {sql.EMITTED} FROM outbox WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
     )
     return [row_codec.emitted(row) for row in found]
+
+
+def newest_event(connection: Connection) -> int:
+    """Return the highest number in the outbox, 0 if it is empty."""
+    number: int = connection.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()[0]
+    return number

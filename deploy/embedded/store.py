@@ -153,6 +153,10 @@ class SqliteOrderStore:
         """Return the events and notices after this number of the outbox, oldest first."""
         return await self._reader.read(lambda connection: lookups.events_after(connection, number, limit))
 
+    async def newest_event(self) -> int:
+        """Return the highest number in the outbox, 0 if it is empty."""
+        return await self._reader.read(lookups.newest_event)
+
     async def register(
         self,
         scope: str,

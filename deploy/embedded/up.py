@@ -26,6 +26,7 @@ from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.recent import LatestRows
+from deploy.embedded.resends import SqliteResends
 from deploy.embedded.source import JournalSource
 from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
@@ -160,6 +161,7 @@ async def running(
             events=files.store,
             audit=SqliteAudit(files.store.database, files.store.reads),
             erasure=erasure_port,
+            resends=SqliteResends(files.store.database),
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,

@@ -1,4 +1,4 @@
-"""Read the order events of a run from the Kafka topic, starting at the offsets that its partitions had before the run.
+"""Read order events from the Kafka topic: those of a run, from the offsets that its partitions had before it, or all.
 
 It joins no consumer group and commits no offsets, so it does not disturb the topic's consumers.
 """
@@ -39,6 +39,18 @@ async def mark(connection: Connection, topic: str) -> Mark:
         return {partition.partition: ends[partition] for partition in partitions}
 
 
+async def oldest(connection: Connection, topic: str) -> Mark:
+    """Return the offset of the oldest record in each partition.
+
+    Raises:
+        UnreadableAnswer: as `mark`.
+    """
+    async with _consumer(connection) as consumer:
+        partitions = await _partitions(connection, topic)
+        begins = await consumer.beginning_offsets(partitions)
+        return {partition.partition: begins[partition] for partition in partitions}
+
+
 @asynccontextmanager
 async def feed(connection: Connection, topic: str, begin: Mark) -> AsyncIterator[TopicFeed]:
     """Provide the topic's events from these offsets on.
@@ -63,16 +75,20 @@ class TopicFeed:
 
     async def read(self) -> list[tuple[SeenEvent, bytes]]:
         """Return the events that are new since the last call, in order within each partition."""
-        batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
-        values = (record.value or b"" for records in batches.values() for record in records)
+        values = [record.value or b"" for record in await self.records()]
         return [(api.event_of(value), value) for value in values]
+
+    async def records(self) -> list[Any]:
+        """Return the same as aiokafka's records, with their headers."""
+        batches = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_RECORDS_MAX)
+        return [record for records in batches.values() for record in records]
 
 
 @asynccontextmanager
 async def _consumer(connection: Connection) -> AsyncIterator[Any]:
     consumer = AIOKafkaConsumer(
         **connection,
-        client_id="alipay-notify-load",
+        client_id="alipay-notify-reader",
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",  # deleted records must be a failure, not be skipped

@@ -41,6 +41,8 @@ class AnyStore(Store, OrdersPort, HeldPort, ReplaysPort, Protocol):
 
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]: ...
 
+    async def newest_event(self) -> int: ...
+
 
 class Log(Protocol):
     """The log to which a receiver appends."""

@@ -20,6 +20,7 @@ from tests.support.audit import MemoryAudit
 from tests.support.erasure import MemoryErasure
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.keys import MemoryKeys, MemoryKeyUses
+from tests.support.resends import MemoryResends
 from tests.support.stores import MemoryStore
 from workers.admin import app
 from workers.admin.app import LiveParts
@@ -207,6 +208,7 @@ class World:
             events=self.store,
             audit=self.audit,
             erasure=MemoryErasure(self.store),
+            resends=MemoryResends(self.store),
             keys=self.keys,
             key_uses=self.key_uses,
             retry=self.processing.retry,

@@ -290,6 +290,9 @@ class MemoryStore:
     async def events_after(self, number: int, limit: int) -> Sequence[Emitted]:
         return self._emitted()[number : number + limit]
 
+    async def newest_event(self) -> int:
+        return len(self.outbox)
+
     # workers.queries: held notifications
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:

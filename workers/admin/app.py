@@ -35,6 +35,7 @@ from workers.admin.processes import Processes
 from workers.admin.raw_bytes import RawPart
 from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
+from workers.admin.resend import ResendPart
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
@@ -45,6 +46,7 @@ from workers.long_poll import OrderChanges
 from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
 from workers.replays import ReplaysPort
+from workers.resends import ResendPort
 from workers.tail import RecentPort
 from workers.time_limit import TimeLimit
 
@@ -92,6 +94,7 @@ def application(
     events: EventsPort,
     audit: AuditPort,
     erasure: ErasurePort,
+    resends: ResendPort,
     keys: Inventory,
     key_uses: KeyUsesPort,
     retry: Retry,
@@ -162,6 +165,8 @@ def application(
     app.add_routes(raw.routes())
     erase = ErasePart(accounts=accounts, erasure=erasure, changes=changes, now_ms=now_ms, log=log)
     app.add_routes(erase.routes())
+    resend = ResendPart(accounts=accounts, resends=resends, changes=changes, wake=wake, now_ms=now_ms, log=log)
+    app.add_routes(resend.routes())
     activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(

@@ -122,6 +122,8 @@ def _linked(shown: AuditAnswer) -> AuditAnswer:
     scope, colon, number = shown.subject.partition(":")
     if not colon or shown.action.startswith(("replay", "task_")):
         return structs.replace(shown, link="/held" if shown.action.startswith(("replay_", "task_")) else "")
+    if shown.action == "resend":
+        number = number.rpartition(":")[0]  # the subject is an event's id, which ends in the version
     account, auth_app_id = scopes.split(scope)
     link = f"/orders/{quote(account, safe='')}/{quote(number, safe='')}"
     if auth_app_id:

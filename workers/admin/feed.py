@@ -16,6 +16,7 @@ from workers.admin import responses, shapes
 from workers.long_poll import OrderChanges
 from workers.queries import Emitted
 
+NEWEST = "newest"  # as the number to begin after
 TOPICS = (topics.ORDER_EVENT, topics.HELD, topics.NOTED, "all")
 
 
@@ -27,6 +28,9 @@ class EventsPort(Protocol):
 
         No event may appear later with a number below one that was returned here.
         """
+
+    async def newest_event(self) -> int:
+        """Return the highest number in the outbox, 0 if it is empty."""
 
 
 class FeedPart:
@@ -41,8 +45,11 @@ class FeedPart:
         return [web.get("/api/events", self.after), web.get("/api/changes", self.changed)]
 
     async def after(self, request: web.Request) -> web.Response:
-        """Return the events after a number; with `wait`, as soon as there is one. `next` is the new `after`."""
-        number = responses.whole_number(request, "after", default=0)
+        """Return the events after a number, or after the newest; with `wait`, as soon as there is one.
+
+        `next` is the new `after`.
+        """
+        number = await self._begin(request)
         limit = responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX)
         wanted = request.query.get("topic", topics.ORDER_EVENT)
         if wanted not in TOPICS:
@@ -58,6 +65,11 @@ class FeedPart:
                 left_s = deadline - time.monotonic()
                 if events or left_s <= 0 or self._changes.is_closed or not await waiter.wait(left_s):
                     return responses.json({"events": events, "next": number})
+
+    async def _begin(self, request: web.Request) -> int:
+        if request.query.get("after") == NEWEST:
+            return await self._events.newest_event()
+        return responses.whole_number(request, "after", default=0)
 
     async def changed(self, request: web.Request) -> web.Response:
         """Return the count of changes, with `wait` as soon as it differs from `seen`; the console then redraws."""

@@ -81,3 +81,11 @@ async def test_page_escapes_reasons_and_turns() -> None:
     assert '<a class="subject mono" href="/held/0-1">0-1</a>' in text
     assert 'rel="next"' in text
     assert "No action matches." in empty
+
+
+async def test_event_that_was_published_again_links_to_its_order() -> None:
+    world = World()
+    world.store.audit.append(("resend", "shop:A/1:2", "lee", "lost"))
+    async with serving(world) as client:
+        (entry,) = (await (await client.get("/api/audit?action=resend")).json())["entries"]
+    assert (entry["subject"], entry["order"], entry["link"]) == ("shop:A/1:2", "A/1", "/orders/shop/A%2F1")
