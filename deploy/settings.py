@@ -16,6 +16,7 @@ from ingest import settings
 from ingest.settings import PREFIX, ReceiverSettings, Settings
 from schemas import event_names, events
 from schemas.event_names import EventNames
+from workers.callbacks import addresses
 
 # Documented before all others: nearly every deployment sets some of them.
 _FIRST = ("accounts", "data_dir", "host", "port", "admin_host", "admin_port", "admin_token_file")
@@ -75,6 +76,17 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         "ones keep theirs until they are resolved. 0: never.",
     )
 
+    callbacks: Path | None = Field(
+        None,
+        description="File with the endpoints that get order events over HTTP, such as callbacks.toml. Read again while "
+        "the process runs. Without it no callbacks are sent.",
+    )
+    callback_networks: str = Field(
+        "",
+        description="Networks, separated by commas, to which callbacks may go although they are private, such as "
+        "10.20.0.0/16; also without TLS. Empty: only public addresses, by https.",
+    )
+
     event_type_prefix: str = Field(
         events.TYPE_PREFIX,
         description="First part of the types of events: a name of yours, such as com.example.payments. Consumers see "
@@ -94,6 +106,10 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         """Return one fault for each setting that cannot be used, and each pair that cannot hold together."""
         faults = super().contradictions()
         faults += [PREFIX + fault for fault in event_names.faults(self.event_type_prefix, self.schema_base)]
+        try:
+            addresses.networks(self.callback_networks)
+        except ValueError as error:
+            faults.append(f"{PREFIX}CALLBACK_NETWORKS: {error}")
         if self.port and self.port == self.admin_port and self.host == self.admin_host:
             faults.append(f"{PREFIX}PORT and ADMIN_PORT must differ on one host: the admin port is not for the public")
         if 0 < self.standstill_limit_s < 2 * self.handling_limit_s:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from schemas.accounts import BadAccounts
 from workers.admin.guard import OpenAdmin
+from workers.callbacks.endpoints import BadCallbacks
 from workers.errors import InfrastructureDown
 
 
@@ -19,12 +20,12 @@ class CannotTrace(Exception):
 
 
 # Exceptions that refuse the start of any process; each engine adds its own.
-REFUSALS = (BadAccounts, OpenAdmin, CannotBind, CannotTrace, InfrastructureDown, OSError)
+REFUSALS = (BadAccounts, BadCallbacks, OpenAdmin, CannotBind, CannotTrace, InfrastructureDown, OSError)
 
 
 def fault_lines(error: BaseException) -> list[str]:
     """Return one line for each fault in a start error."""
-    if isinstance(error, BadAccounts):
+    if isinstance(error, BadAccounts | BadCallbacks):
         return error.faults
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""

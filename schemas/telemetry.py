@@ -5,7 +5,8 @@ values come from closed sets (`schemas.dispositions`, the configured accounts), 
 buyer or a notification.
 """
 
-from msgspec import Struct
+from schemas import callback_metrics
+from schemas.metric_family import MetricFamily as MetricFamily
 
 ACK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STEP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -13,16 +14,6 @@ LOCK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 END_TO_END_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0, 900.0, 3600.0, 21600.0, 86400.0)
 
 UNKNOWN_ACCOUNT = "unknown"  # label for accounts that are not configured, because the sender chooses their names
-
-
-class MetricFamily(Struct, frozen=True, kw_only=True):
-    """One metric family; `kind` is counter, gauge, histogram or info. Counters are named without `_total`."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
 
 
 # receiver
@@ -316,7 +307,10 @@ BUILD_INFO = MetricFamily(
     labels=("version", "python", "commit"),
 )
 
-CATALOGUE: tuple[MetricFamily, ...] = tuple(value for value in globals().values() if isinstance(value, MetricFamily))
+CATALOGUE: tuple[MetricFamily, ...] = (
+    *(value for value in globals().values() if isinstance(value, MetricFamily)),
+    *callback_metrics.FAMILIES,
+)
 
 
 class Field:
@@ -345,6 +339,7 @@ class Field:
     DURATION_MS = "duration_ms"
     COUNT = "count"
     LOOP = "loop"
+    ENDPOINT = "endpoint"
     STEP = "step"
     ERROR = "error"
     ADDED = "added"
@@ -381,6 +376,7 @@ FIELDS = {
     Field.DURATION_MS: "Milliseconds: of the request; from receipt to disposition; or of the wait that begins.",
     Field.COUNT: "1, and the lines like this one that were left out before it.",
     Field.LOOP: "The loop of a worker.",
+    Field.ENDPOINT: "The endpoint of callbacks.",
     Field.STEP: "The step that took too long.",
     Field.ERROR: "The text of an error; with a traceback if it is our bug.",
     Field.ADDED: "Accounts that a reload added.",

@@ -10,6 +10,9 @@ EXAMINED_MAX = 20_000  # rows that one page of the list looks at
 # All actions that the releases have written. `replay-log` is that of `alipay-notify replay`.
 ACTIONS = (
     "accept",
+    "callback_disable",
+    "callback_enable",
+    "callback_resend",
     "discard",
     "erase",
     "register",

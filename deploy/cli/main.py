@@ -27,6 +27,7 @@ COMMANDS = (
     "listen",
     "events",
     "replay",
+    "callbacks",
     "verify",
     "keys",
     "doctor",

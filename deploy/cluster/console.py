@@ -32,6 +32,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.audit_list import PostgresAudit
+from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.erasure import PostgresErasure
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.recent import RecentRows
@@ -118,6 +119,7 @@ async def running(
             audit=PostgresAudit(store.database, store.reads),
             erasure=PostgresErasure(store.database),
             resends=PostgresResends(store.database),
+            callbacks=PostgresCallbacks(store.database, store.reads),
             keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
             key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,

@@ -12,13 +12,15 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import process, tracing
+from deploy import callbacks, process, tracing
 from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmations
-from deploy.cluster import connections, housekeeping
+from deploy.callbacks_file import CallbacksFile
+from deploy.cluster import callback_store, connections, housekeeping
 from deploy.cluster.client_log import ClientLog
 from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
+from deploy.process import Chore
 from ingest.accounts_in_use import AccountsChange
 from schemas import telemetry, topics
 from schemas.telemetry import Field
@@ -73,6 +75,7 @@ async def running(
     """
     receipt_keys = connections.receipt_keys_in_use(settings)
     config = process.read_config(settings, receipt_keys)
+    callbacks_file = callbacks.read_file(settings)
     accounts = config.accounts
     connection, name = connections.kafka(settings), connections.name("worker")
     clock = DatabaseClock()
@@ -151,7 +154,9 @@ async def running(
         learnt = LearntAccounts(accounts, store)
         accounts.watch(lambda change: learnt.learn(change.learnt))
         receipt_keys.watch(lambda: learnt.learn(accounts))
-        health = process.with_accounts(config, _health(store, source, events, notices, worker, client_log))
+        health = process.with_accounts(
+            config, _health(store, source, events, notices, worker, client_log, callbacks_file)
+        )
         own = OwnProcess(
             identity=process.identity(ProcessRole.WORKER, config),
             readiness=health,
@@ -170,7 +175,22 @@ async def running(
             now_ms=now_ms,
             leads=lambda: store.leadership.is_leading,
         )
-        chores = (
+        sending: Sequence[Chore] = ()
+        if callbacks_file is not None:
+            deliveries, candidacy = await callback_store.opened(stack, settings, holder=name)
+            sending = await callbacks.chores(
+                stack,
+                callbacks_file,
+                settings,
+                store=deliveries,
+                registry=registry,
+                logger=log_writer,
+                now_ms=now_ms,
+                leads=candidacy.leads,
+                is_clock_trusted=lambda: config.clock_watch.is_trusted,
+            )
+        chores: tuple[Chore, ...] = (
+            *sending,
             partial(worker_metrics.keep_fresh, store),
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms, lambda: config.clock_watch.is_trusted),
@@ -228,6 +248,7 @@ def _health(
     notices: KafkaEvents,
     worker: Worker,
     client_log: ClientLog,
+    callbacks_file: CallbacksFile | None,
 ) -> Readiness:
     """Return the checks. `events` is not needed: without the event topics, orders still change and the outbox fills."""
 
@@ -238,6 +259,7 @@ def _health(
             process.check("worker", worker.trouble),
             process.check("loops", worker.loops_trouble, is_needed=False),
             process.check("events", "; ".join(filter(None, (events.trouble, notices.trouble))), is_needed=False),
+            *callbacks.checks(callbacks_file),
         ]
 
     return checks

@@ -14,11 +14,13 @@ from functools import partial
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import process, start_errors, tracing, watchdog
+from deploy import callbacks, process, start_errors, tracing, watchdog
 from deploy.authentication import Authenticator, FilesInUse
+from deploy.callbacks_file import CallbacksFile
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.audit_list import SqliteAudit
+from deploy.embedded.callbacks import SqliteCallbacks
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.erasure import SqliteErasure
 from deploy.embedded.fatal_records import SqliteBegunNotes
@@ -96,6 +98,7 @@ async def running(
     """
     config = process.read_config(settings)
     clock, accounts = config.clock, config.accounts
+    callbacks_file = callbacks.read_file(settings)
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(
             tracing.running(settings, log_writer, system="alipay_notify", group="embedded")
@@ -142,7 +145,8 @@ async def running(
         )
         learnt = LearntAccounts(accounts, files.store)
         accounts.watch(lambda change: learnt.learn(change.learnt))
-        health = _EngineHealth(files, worker)
+        health = _EngineHealth(files, worker, callbacks_file)
+        deliveries = SqliteCallbacks(files.store.database, files.store.reads)
         readiness = process.with_accounts(config, health.checks)
         own = OwnProcess(
             identity=process.identity(ProcessRole.ENGINE, config),
@@ -162,6 +166,7 @@ async def running(
             audit=SqliteAudit(files.store.database, files.store.reads),
             erasure=erasure_port,
             resends=SqliteResends(files.store.database),
+            callbacks=deliveries,
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,
@@ -190,7 +195,21 @@ async def running(
             now_ms=clock.epoch_ms,
             leads=lambda: True,
         )
+        sending: Sequence[Chore] = ()
+        if callbacks_file is not None:
+            sending = await callbacks.chores(
+                stack,
+                callbacks_file,
+                settings,
+                store=deliveries,
+                registry=registry,
+                logger=log_writer,
+                now_ms=clock.epoch_ms,
+                leads=always_leads,
+                is_clock_trusted=lambda: config.clock_watch.is_trusted,
+            )
         chores: tuple[Chore, ...] = (
+            *sending,
             *housekeeping.housekeeping(
                 files,
                 source=source,
@@ -249,10 +268,11 @@ class _EngineHealth:
     stands, is reported and does not make the engine unready: Alipay would only send again later.
     """
 
-    def __init__(self, files: EngineFiles, worker: Worker) -> None:
+    def __init__(self, files: EngineFiles, worker: Worker, callbacks_file: CallbacksFile | None) -> None:
         self.receiver: Receiver | None = None
         self._files = files
         self._worker = worker
+        self._callbacks_file = callbacks_file
 
     async def checks(self) -> Sequence[Check]:
         return [
@@ -262,4 +282,5 @@ class _EngineHealth:
             process.check("write-ahead logs", housekeeping.long_logs(self._files), is_needed=False),
             process.check("worker", self._worker.trouble, is_needed=False),
             process.check("loops", self._worker.loops_trouble, is_needed=False),
+            *callbacks.checks(self._callbacks_file),
         ]

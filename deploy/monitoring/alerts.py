@@ -5,7 +5,7 @@ Alerts are on work that is past its due and on missing data, not on totals. Each
 and no value, because a value changes from one evaluation to the next.
 """
 
-from deploy.monitoring import held_alerts, objectives
+from deploy.monitoring import callback_alerts, held_alerts, objectives
 from deploy.monitoring.durations import DAY_S, HOUR_S
 from deploy.monitoring.rules import Alert, Group
 from workers.dead_letters import IN_A_ROW_MAX
@@ -21,6 +21,7 @@ def groups() -> list[Group]:
         Group(name="alipay-notify-receiving", rules=RECEIVING),
         Group(name="alipay-notify-processing", rules=PROCESSING),
         Group(name="alipay-notify-held", rules=held_alerts.HELD),
+        Group(name="alipay-notify-callbacks", rules=callback_alerts.CALLBACKS),
         Group(name="alipay-notify-processes", rules=PROCESSES),
     ]
 

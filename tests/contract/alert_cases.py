@@ -367,6 +367,19 @@ HELD = {
         step="5m",
     ),
 }
+HELD |= {
+    "CallbacksUndelivered": Tried(
+        fires=gauge("callback_oldest_timestamp_seconds", "60+0x120", **HERE, endpoint="shop"),
+        at="80m",
+        labels={"endpoint": "shop"},
+        silent=gauge("callback_oldest_timestamp_seconds", "0+60x120", **HERE, endpoint="shop")
+        | gauge("callback_disabled", "0+0x120", **HERE, endpoint="shop"),
+        clears=gauge("callback_disabled", "1+0x82 0+0x60", **HERE, endpoint="shop"),
+        cleared_at="120m",
+        # Disabled, before any of its events is old.
+        missing=gauge("callback_disabled", "1+0x120", **HERE, endpoint="shop"),
+    ),
+}
 
 
 def at_risk(values: str, age: str = "1h", **process: str) -> Series:

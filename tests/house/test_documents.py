@@ -91,7 +91,7 @@ def test_every_code_block_can_be_parsed(document: Path) -> None:
         "python": ast.parse, "toml": tomllib.loads, "json": json.loads, "yaml": msgspec.yaml.decode
     }  # fmt: skip
     for language, block in re.findall(r"^```(\w+)\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S):
-        assert language in {*readers, "sh", *NOT_RUN}
+        assert language in {*readers, "sh", "js", *NOT_RUN}
         assert language not in NOT_RUN or block.startswith("// Not run.")
         readers.get(language, str)(block)
 

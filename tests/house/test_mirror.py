@@ -11,8 +11,11 @@ from tests.support.paths import ROOT
 
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
+    "deploy/callbacks.py": "acceptance/test_callbacks.py",
     "deploy/cli/db.py": "contract/test_db.py",
+    "deploy/cluster/callback_store.py": "contract/test_callbacks.py",
     "deploy/embedded/audit_list.py": "contract/test_store_audit.py",
+    "deploy/embedded/callbacks.py": "contract/test_store_callbacks.py",
     "deploy/embedded/erasure.py": "contract/test_store_erasure.py",
     "deploy/embedded/fatal_records.py": "contract/test_begun_notes.py",
     "deploy/embedded/held_lookups.py": "contract/test_store_plans.py",
@@ -26,6 +29,7 @@ TESTED_ELSEWHERE = {
     "deploy/packaging/hook.py": "contract/test_wheel.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
+    "workers/postgres/callbacks.py": "contract/test_store_callbacks.py",
     "workers/postgres/erasure.py": "contract/test_store_erasure.py",
     "workers/postgres/fatal_records.py": "contract/test_begun_notes.py",
     "workers/postgres/held_lookups.py": "contract/test_store_plans.py",

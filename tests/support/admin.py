@@ -17,6 +17,7 @@ from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
 from tests.support.audit import MemoryAudit
+from tests.support.callbacks import MemoryCallbacks
 from tests.support.erasure import MemoryErasure
 from tests.support.fakes import MemoryLogger, MemoryTopics
 from tests.support.keys import MemoryKeys, MemoryKeyUses
@@ -157,6 +158,7 @@ class World:
     def __post_init__(self) -> None:
         self.keys = MemoryKeys(self.accounts)
         self.audit = MemoryAudit(self.store)
+        self.callbacks = MemoryCallbacks(NOW_MS)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         self.tail = Tail(now_ms=lambda: NOW_MS)
         self.own = OwnProcess(
@@ -209,6 +211,7 @@ class World:
             audit=self.audit,
             erasure=MemoryErasure(self.store),
             resends=MemoryResends(self.store),
+            callbacks=self.callbacks,
             keys=self.keys,
             key_uses=self.key_uses,
             retry=self.processing.retry,

@@ -15,6 +15,7 @@ from schemas.event_names import EventNames
 from workers.admin import languages, responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
+from workers.admin.callbacks import CallbacksPart
 from workers.admin.console import ConsolePart
 from workers.admin.erase import ErasePart
 from workers.admin.feed import EventsPort, FeedPart
@@ -39,6 +40,7 @@ from workers.admin.resend import ResendPart
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
+from workers.callbacks.deliveries import CallbacksPort
 from workers.erasure import ErasurePort
 from workers.held_decisions import HeldDecisions
 from workers.key_uses import KeyUsesPort
@@ -95,6 +97,7 @@ def application(
     audit: AuditPort,
     erasure: ErasurePort,
     resends: ResendPort,
+    callbacks: CallbacksPort,
     keys: Inventory,
     key_uses: KeyUsesPort,
     retry: Retry,
@@ -167,6 +170,7 @@ def application(
     app.add_routes(erase.routes())
     resend = ResendPart(accounts=accounts, resends=resends, changes=changes, wake=wake, now_ms=now_ms, log=log)
     app.add_routes(resend.routes())
+    app.add_routes(CallbacksPart(callbacks=callbacks, orders=orders, now_ms=now_ms, log=log).routes())
     activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(

@@ -2,6 +2,43 @@
 
 from deploy.monitoring.boards.shapes import Board, Panel, Query, Row, counted, quantiles, rate
 
+CALLBACKS = Row(
+    title="Callbacks",
+    is_collapsed=True,
+    panels=(
+        Panel(
+            title="Attempts",
+            description="Attempts at callbacks by outcome, and events given up after five days.",
+            unit="short",
+            queries=(counted("alipay_notify_callback_attempts_total", "endpoint", "outcome"),),
+        ),
+        Panel(
+            title="Oldest undelivered event",
+            description="How long the oldest event has waited for an endpoint.",
+            unit="s",
+            queries=(
+                Query(
+                    "time() - max by (endpoint) (alipay_notify_callback_oldest_timestamp_seconds{@} > 0)",
+                    "{{endpoint}}",
+                ),
+            ),
+            limits=(600.0, 3600.0),
+        ),
+        Panel(
+            title="Pending callbacks",
+            description="Events that wait for an endpoint. More of them may wait in the outbox.",
+            unit="short",
+            queries=(Query("max by (endpoint) (alipay_notify_callback_pending_events{@})", "{{endpoint}}"),),
+        ),
+        Panel(
+            title="Disabled endpoints",
+            description="1 if the endpoint is disabled and gets no callbacks, else 0.",
+            unit="bool_on_off",
+            queries=(Query("max by (endpoint) (alipay_notify_callback_disabled{@})", "{{endpoint}}"),),
+        ),
+    ),
+)
+
 RELIABILITY = Board(
     id="reliability",
     title="Reliability",
@@ -32,6 +69,7 @@ RELIABILITY = Board(
                 ),
             ),
         ),
+        CALLBACKS,
         Row(
             title="Held",
             panels=(

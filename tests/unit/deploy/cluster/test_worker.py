@@ -81,6 +81,7 @@ async def test_worker_that_stopped_itself_is_not_ready() -> None:
         cast(KafkaEvents, well),
         cast(Worker, stopped),
         ClientLog(),
+        None,
     )()
     assert [check.name for check in checks if check.is_needed and not check.ok] == ["worker"]
 
@@ -94,6 +95,7 @@ async def test_missing_event_topics_do_not_make_a_worker_unready() -> None:
         cast(KafkaEvents, failing),
         cast(Worker, well),
         ClientLog(),
+        None,
     )()
     assert [(check.name, check.ok, check.is_needed) for check in checks] == [
         ("kafka", True, True),
@@ -114,6 +116,7 @@ async def test_failed_sweeper_is_named_and_does_not_make_a_worker_unready() -> N
         cast(KafkaEvents, well),
         cast(Worker, failing),
         ClientLog(),
+        None,
     )()
     assert [check.detail for check in checks if not check.ok] == ["sweeper failed: KeyError"]
     assert is_ready(checks)

@@ -22,7 +22,7 @@ def ready(
         store=SimpleNamespace(trouble=store, database=database),
     )
     running: Any = SimpleNamespace(trouble=worker, loops_trouble=loops)
-    return up._EngineHealth(files, running)
+    return up._EngineHealth(files, running, None)
 
 
 async def failed_checks(health: Any) -> list[tuple[str, bool]]:

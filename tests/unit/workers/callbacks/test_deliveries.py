@@ -1,0 +1,33 @@
+"""The rows of deliveries."""
+
+from schemas import topics
+from schemas.events import Outgoing
+from workers.callbacks import deliveries
+from workers.callbacks.endpoints import Endpoint
+from workers.queries import Emitted
+
+NOW_MS = 1_700_000_000_000
+SHOP = Endpoint(name="shop", url="https://shop.example/", secrets=(b"s" * 24,), types=frozenset({"order.paid"}))
+
+
+def emitted(type_: str, at: bytes) -> Emitted:
+    headers = (("ce_type", f"alipay_notify.{type_}.v1".encode()), ("ce_time", at))
+    event = Outgoing(id="main:N1:2", topic=topics.ORDER_EVENT, key=b"main:N1", value=b"{}", headers=headers)
+    return Emitted(number=7, event=event, sent_at_ms=None)
+
+
+def test_rows_are_those_of_wanted_events_and_as_old_as_they() -> None:
+    events = [emitted("order.closed", b""), emitted("order.paid", b"2023-11-14T22:13:19+00:00")]
+    assert deliveries.new_rows(SHOP, events, now_ms=NOW_MS) == [
+        ("shop", 7, b"main:N1", "main:N1:2", "order.paid", NOW_MS - 1000)
+    ]
+
+
+def test_event_whose_time_is_unreadable_or_ahead_is_as_old_as_now() -> None:
+    for at in (b"soon", b"2024-11-14T22:13:19+00:00"):
+        ((*_, created_ms),) = deliveries.new_rows(SHOP, [emitted("order.paid", at)], now_ms=NOW_MS)
+        assert created_ms == NOW_MS
+
+
+def test_audit_names_each_order_once() -> None:
+    assert deliveries.orders_of([emitted("order.paid", b"")] * 2) == ["main:N1"]

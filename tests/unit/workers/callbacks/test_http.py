@@ -1,0 +1,194 @@
+"""One attempt at a callback, to a real server on loopback."""
+
+import asyncio
+import base64
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec import structs
+from standardwebhooks import Webhook
+
+from workers.callbacks import addresses
+from workers.callbacks.addresses import Allowed
+from workers.callbacks.endpoints import Endpoint
+from workers.callbacks.http import BODY_BYTES_MAX, HttpPoster
+from workers.callbacks.messages import Message
+from workers.callbacks.schedule import CallbackAnswer, CallbackOutcome
+
+SECRET = b"s" * 24
+MESSAGE = Message(id="shop:N1:1", body=b'{"type":"x"}')
+LOOPBACK = Allowed(addresses.networks("127.0.0.0/8"))
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """A receiver of callbacks; `answer` may be replaced."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.answer: Handler = self.accept
+        self.port = 0
+
+    async def accept(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return await self.answer(request)
+
+    def endpoint(self, host: str = "127.0.0.1", timeout_s: float = 10.0) -> Endpoint:
+        return Endpoint(name="shop", url=f"http://{host}:{self.port}/hook", secrets=(SECRET,), timeout_s=timeout_s)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    served = Server()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", served.handle)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    served.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    yield served
+    await runner.cleanup()
+
+
+async def post(
+    endpoint: Endpoint, allowed: Allowed = LOOPBACK, resolver: AbstractResolver | None = None
+) -> CallbackAnswer:
+    async with HttpPoster(allowed, now_ms=lambda: int(time.time() * 1000), resolver=resolver) as poster:
+        return await poster.post(endpoint, MESSAGE)
+
+
+async def test_receiver_can_verify_what_arrives(server: Server) -> None:
+    assert await post(server.endpoint()) == CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=204)
+    ((headers, body),) = server.requests
+    assert Webhook(base64.b64encode(SECRET).decode()).verify(body, headers) == {"type": "x"}
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, CallbackOutcome.DELIVERED),
+        (299, CallbackOutcome.DELIVERED),
+        (400, CallbackOutcome.REFUSED),
+        (410, CallbackOutcome.GONE),
+        (429, CallbackOutcome.REFUSED),
+        (500, CallbackOutcome.REFUSED),
+    ],
+)
+async def test_status_decides(server: Server, status: int, outcome: CallbackOutcome) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "7"})
+
+    server.answer = answer
+    found = await post(server.endpoint())
+    assert (found.outcome, found.status) == (outcome, status)
+    assert found.retry_after_ms == (7000 if outcome is CallbackOutcome.REFUSED else 0)
+
+
+async def test_redirect_is_not_followed(server: Server) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"http://127.0.0.1:{server.port}/elsewhere"})
+
+    server.answer = answer
+    assert (await post(server.endpoint())).outcome is CallbackOutcome.REFUSED
+    assert len(server.requests) == 1
+
+
+async def test_answer_that_never_comes_or_never_ends_is_a_timeout(server: Server) -> None:
+    async def silent(request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async def drops(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(600):
+            await response.write(b"x")
+            await asyncio.sleep(0.1)
+        return response
+
+    for answer in (silent, drops):
+        server.answer = answer
+        assert (await post(server.endpoint(timeout_s=1.0))).outcome is CallbackOutcome.TIMEOUT
+
+
+async def test_endless_body_is_left_after_the_limit(server: Server) -> None:
+    written = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse(headers={"Content-Encoding": "gzip"})
+        await response.prepare(request)
+        for _ in range(10_000):
+            await response.write(b"x" * BODY_BYTES_MAX)
+            written += BODY_BYTES_MAX
+        return response
+
+    server.answer = answer
+    assert (await post(server.endpoint(timeout_s=30.0))).outcome is CallbackOutcome.DELIVERED
+    assert written < 10_000 * BODY_BYTES_MAX
+
+
+async def test_closed_port_is_unreachable_and_garbage_too(server: Server) -> None:
+    async def garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"nonsense\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    other = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    port = other.sockets[0].getsockname()[1]
+    url = structs.replace(server.endpoint(), url=f"http://127.0.0.1:{port}/")
+    assert (await post(url)).outcome is CallbackOutcome.UNREACHABLE
+    other.close()
+    await other.wait_closed()
+    found = await post(url)
+    assert (found.outcome, found.status) == (CallbackOutcome.UNREACHABLE, 0)
+    assert found.detail
+
+
+class ChangingNames(AbstractResolver):
+    """A name server that first gives a public address, and then one on loopback."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = self.answers.pop(0)
+        return [ResolveResult(hostname=host, host=found, port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1"])
+async def test_own_machine_is_refused_however_it_is_written(server: Server, host: str) -> None:
+    assert (await post(server.endpoint(host), Allowed())).outcome in (
+        CallbackOutcome.FORBIDDEN,
+        CallbackOutcome.UNREACHABLE,
+    )
+    assert server.requests == []
+
+
+async def test_connection_goes_to_the_address_that_was_checked(server: Server) -> None:
+    names = ChangingNames("127.0.0.1", "10.0.0.1")
+    assert (await post(server.endpoint("shop.example"), resolver=names)).outcome is CallbackOutcome.DELIVERED
+    assert names.answers == ["10.0.0.1"]  # asked once
+    refused = await post(server.endpoint("shop.example"), Allowed(), ChangingNames("127.0.0.1"))
+    assert (refused.outcome, len(server.requests)) == (CallbackOutcome.FORBIDDEN, 1)
+    assert "127.0.0.1" in refused.detail
+
+
+async def test_proxy_of_the_environment_is_not_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert (await post(server.endpoint())).outcome is CallbackOutcome.DELIVERED

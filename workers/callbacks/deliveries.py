@@ -1,0 +1,198 @@
+"""The deliveries in the order store: one row for each event and endpoint, and one for each endpoint with its cursor.
+
+    outbox ──► cursor of the endpoint ──► pending row ──► sent ──► delivered, kept for a week
+                                            ▲    └─ failed: due again after a wait (`schedule`)
+                                            └─ waits, without a due time, for the earlier event of its order
+
+An event becomes a row only when the sender comes to it, and only while few are pending there: the backlog of an
+endpoint that is down stays in the outbox, where it is kept for thirty days. Without an endpoint nothing is written.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from schemas import times
+from schemas.events import Outgoing
+from schemas.times import DAY_MS
+from workers.callbacks import endpoints
+from workers.callbacks.endpoints import Endpoint
+from workers.callbacks.schedule import AttemptResult, CallbackOutcome, DeliveryState, EndpointState
+from workers.queries import Emitted
+
+EVENTS_MAX = 500  # that one step takes from the outbox
+PENDING_MAX = 2000  # per endpoint; then its further events stay in the outbox
+FINISHED_KEPT_MS = 7 * DAY_MS
+ALL_KEPT_MS = 30 * DAY_MS  # as long as the outbox keeps their events
+RESEND_MAX = 1000  # events of one order
+PRUNE_ROWS_MAX = 1000  # per transaction
+
+
+class DueDelivery(Struct, frozen=True, kw_only=True):
+    """An event to be sent now. `attempts` are those before, `first_at_ms` is the first of them."""
+
+    number: int
+    event: Outgoing
+    attempts: int
+    first_at_ms: int | None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """The outcome of a step: the deliveries to send, the endpoint's state, and whether it was disabled in this step.
+
+    `is_more` if the outbox has further events that could be taken at once.
+    """
+
+    due: Sequence[DueDelivery] = ()
+    state: EndpointState = EndpointState()
+    is_disabled_now: bool = False
+    is_more: bool = False
+
+
+class EndpointPage(Struct, frozen=True, kw_only=True):
+    """An endpoint for operators. `pending` are its rows; the outbox may have more for it. `oldest_ms` is the age of the
+    oldest undelivered event, in the rows or in the outbox; `None` if there is none."""
+
+    name: str
+    url: str
+    state: EndpointState
+    is_configured: bool
+    pending: int
+    oldest_ms: int | None
+    last_delivered_ms: int | None
+
+
+class CallbackDelivery(Struct, frozen=True, kw_only=True):
+    """A row of the delivery log. `due_ms` is `None` while it waits for an earlier event of its order, and at the end.
+
+    `outcome`, `status` and `detail` are of the last attempt, which took `took_ms`.
+    """
+
+    endpoint: str
+    number: int
+    event_id: str
+    type: str
+    state: DeliveryState
+    attempts: int
+    created_ms: int
+    due_ms: int | None
+    tried_ms: int | None
+    outcome: CallbackOutcome | None
+    status: int
+    detail: str
+    took_ms: int
+
+
+class DeliveryQuery(Struct, frozen=True, kw_only=True):
+    """Which deliveries of one endpoint are wanted, the newest first: those below the number `before`."""
+
+    endpoint: str
+    state: DeliveryState | None = None
+    order: str | None = None  # `scope:number`
+    before: int | None = None
+    limit: int = 50
+
+
+class CallbacksPort(Protocol):
+    """The port of operators."""
+
+    async def endpoints(self) -> Sequence[EndpointPage]:
+        """Return all endpoints by name, also those that are configured no more and still have rows."""
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]: ...
+
+    async def enable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
+        """Send to it again: its pending events are due now, their attempts counted anew. `False`: not known."""
+
+    async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
+        """Send nothing to it until it is enabled. `False` if it is not known, or is disabled already."""
+
+    async def resend(
+        self, endpoint: str, *, number: int | None, scope: str, order: str, version: int | None, by: str, why: str,
+        now_ms: int,
+    ) -> int | None:  # fmt: skip
+        """Send again the event of this number in the outbox, or else those of this order; return how many.
+
+        `None` if the endpoint is not known. They are sent in version order, whatever the filters.
+        """
+
+
+class DeliveriesPort(CallbacksPort, Protocol):
+    """The port of the sender, which needs more."""
+
+    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
+        """Note these endpoints, and no others, as configured. A new one gets the events that are written later."""
+
+    async def step(
+        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
+    ) -> Step:
+        """Write the results, take events from the outbox, and return deliveries that are due.
+
+        None of the keys in `busy` is among them, and no key twice. Results may be written twice.
+        """
+
+    async def prune(self, *, now_ms: int) -> int:
+        """Delete some rows that are older than they are kept; return how many."""
+
+
+def new_rows(endpoint: Endpoint, events: Sequence[Emitted], *, now_ms: int) -> list[tuple[Any, ...]]:
+    """Return the rows of the events that the endpoint wants, as old as their events."""
+    return [
+        row_of(endpoint.name, emitted, min(_written_ms(emitted.event, now_ms), now_ms))
+        for emitted in events
+        if endpoint.wants(emitted.event)
+    ]
+
+
+def row_of(endpoint: str, emitted: Emitted, created_ms: int) -> tuple[Any, ...]:
+    """Return a new pending row: endpoint, number, key, event id, type, and when it was created."""
+    event = emitted.event
+    return endpoint, emitted.number, event.key, event.id, endpoints.type_of(event), created_ms
+
+
+def orders_of(emitted: Sequence[Emitted]) -> list[str]:
+    """Return the orders of the events as `scope:order`, for the audit rows."""
+    return sorted({each.event.key.decode("utf-8", "replace") for each in emitted})
+
+
+def _written_ms(event: Outgoing, now_ms: int) -> int:
+    try:
+        return times.to_epoch_ms(datetime.fromisoformat(dict(event.headers)["ce_time"].decode()))
+    except (KeyError, ValueError):
+        return now_ms
+
+
+def delivery(row: Sequence[Any]) -> CallbackDelivery:
+    """Return a row of the log from its columns."""
+    endpoint, number, event_id, type_, state, attempts, created, due, tried, outcome, status, detail, took = row
+    return CallbackDelivery(
+        endpoint=endpoint,
+        number=number,
+        event_id=event_id,
+        type=type_,
+        state=DeliveryState(state),
+        attempts=attempts,
+        created_ms=created,
+        due_ms=due,
+        tried_ms=tried,
+        outcome=CallbackOutcome(outcome) if outcome else None,
+        status=status,
+        detail=detail,
+        took_ms=took,
+    )
+
+
+def page(row: Sequence[Any]) -> EndpointPage:
+    """Return an endpoint for operators from its columns."""
+    name, url, failing_since, disabled_at, disabled_why, is_configured, pending, oldest, last_delivered = row
+    return EndpointPage(
+        name=name,
+        url=url,
+        state=EndpointState(failing_since_ms=failing_since, disabled_at_ms=disabled_at, disabled_why=disabled_why),
+        is_configured=bool(is_configured),
+        pending=pending,
+        oldest_ms=oldest,
+        last_delivered_ms=last_delivered,
+    )

@@ -1,0 +1,248 @@
+"""Send callbacks: one loop for each endpoint, in the process that leads.
+
+    run ──► one lane per endpoint ──► step of the store: write results, get due ones  ──► attempts ──► results ──┐
+                      ▲────────────────────────────────────────────────────────────────────────────────────────────┘
+
+Each lane has connections of its own, its share of `CONNECTIONS_MAX`. So an endpoint that is slow or down delays no
+other, and all together are bounded. Nothing is held in memory but attempts in flight: a process that is killed loses
+their results, and the next leader sends those events again.
+
+Of an order, at most one event is in flight at an endpoint. If two processes lead at once, for the length of a lease,
+both may send: an event then arrives twice, and never before its predecessor has arrived once or was given up.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from schemas.event_names import EventNames
+from workers.backoff import pause
+from workers.callbacks import messages, schedule
+from workers.callbacks.deliveries import DeliveriesPort, DueDelivery, Step
+from workers.callbacks.endpoints import ENDPOINTS_MAX, Endpoint
+from workers.callbacks.messages import Message
+from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
+from workers.errors import InfrastructureDown
+
+CONNECTIONS_MAX = ENDPOINTS_MAX  # of all endpoints together
+CONNECTIONS_EACH_MAX = 8
+LOOK_EVERY_S = 0.5  # for new events, for deliveries that come due, and for acts of operators
+REST_S = 2.0  # after the store did not answer
+LAST_S = 3.0  # for attempts in flight, at a stop
+PRUNE_EVERY_S = 600.0
+BETWEEN_PRUNES_S = 0.2
+
+Post = Callable[[Endpoint, Message], Awaitable[CallbackAnswer]]
+
+
+class CallbackObserver(Protocol):
+    """Observes attempts and endpoints: metrics and log lines."""
+
+    def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None: ...
+
+    def disabled(self, endpoint: Endpoint, state: EndpointState) -> None: ...
+
+    def failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """A lane has failed by our bug; it starts anew."""
+
+
+class Lane:
+    """The loop of one endpoint."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        store: DeliveriesPort,
+        post: Post,
+        names: EventNames,
+        observer: CallbackObserver,
+        connections: int,
+        now_ms: Callable[[], int],
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._endpoint = endpoint
+        self._store = store
+        self._post = post
+        self._names = names
+        self._observer = observer
+        self._connections = connections
+        self._now_ms = now_ms
+        self._look_every_s = look_every_s
+        self._in_flight: dict[asyncio.Task[None], bytes] = {}  # the key of each
+        self._results: list[AttemptResult] = []  # not written yet
+        self._has_result = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send until cancelled; then wait for the attempts in flight, and write their results."""
+        try:
+            while True:
+                try:
+                    step = await self.run_once()
+                except InfrastructureDown:  # the loops that need the store report it
+                    await asyncio.sleep(REST_S)
+                except Exception as error:
+                    self._observer.failed(self._endpoint, error)
+                    await asyncio.sleep(REST_S)
+                else:
+                    is_at_once = step.is_more and len(self._in_flight) < self._connections
+                    await pause(self._has_result, 0 if is_at_once else self._look_every_s)
+        finally:
+            await self._end()
+
+    async def run_once(self) -> Step:
+        """Write the results that are there, and begin attempts as far as connections are free.
+
+        Raises:
+            InfrastructureDown: the store does not answer; the results are kept for the next time.
+        """
+        self._has_result.clear()
+        results = tuple(self._results)
+        step = await self._store.step(
+            self._endpoint,
+            results,
+            busy=set(self._in_flight.values()),
+            limit=self._connections - len(self._in_flight),
+            now_ms=self._now_ms(),
+        )
+        del self._results[: len(results)]
+        if step.is_disabled_now:
+            self._observer.disabled(self._endpoint, step.state)
+        for due in step.due:
+            task = asyncio.create_task(self._attempt(due))
+            self._in_flight[task] = due.event.key
+            task.add_done_callback(self._ended)
+        return step
+
+    async def _attempt(self, due: DueDelivery) -> None:
+        began_ms = self._now_ms()
+        try:
+            answer = await self._post(self._endpoint, messages.message(due.event, self._names))
+        except Exception as error:  # our bug: it is tried again by the schedule, not at once
+            self._observer.failed(self._endpoint, error)
+            answer = CallbackAnswer(outcome=CallbackOutcome.UNREACHABLE, detail=f"not sent: {type(error).__name__}")
+        result = schedule.result(
+            answer,
+            number=due.number,
+            event_id=due.event.id,
+            key=due.event.key,
+            attempts=due.attempts + 1,
+            first_at_ms=due.first_at_ms,
+            began_ms=began_ms,
+            now_ms=self._now_ms(),
+            random=random.random,
+        )
+        self._results.append(result)
+        self._observer.attempted(self._endpoint, result)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._in_flight[task]
+        self._has_result.set()
+
+    async def _end(self) -> None:
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=LAST_S)
+        for task in self._in_flight:
+            task.cancel()
+        if self._results:
+            with suppress(InfrastructureDown, TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    await self._store.step(self._endpoint, self._results, busy=(), limit=0, now_ms=self._now_ms())
+
+
+class CallbackSender:
+    """The lanes of all endpoints, while this process leads. `endpoints` returns those of the file, by name."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Callable[[], Mapping[str, Endpoint]],
+        store: DeliveriesPort,
+        post: Post,
+        names: EventNames,
+        observer: CallbackObserver,
+        now_ms: Callable[[], int],
+        leads: Callable[[], Awaitable[bool]],
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._endpoints = endpoints
+        self._store = store
+        self._post = post
+        self._names = names
+        self._observer = observer
+        self._now_ms = now_ms
+        self._leads = leads
+        self._look_every_s = look_every_s
+        self._lanes: dict[str, tuple[Endpoint, int, asyncio.Task[None]]] = {}  # with its number of connections
+        self._configured: Mapping[str, Endpoint] | None = None  # as the store knows them, while this process leads
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether this process leads and has endpoints."""
+        return bool(self._lanes)
+
+    async def run(self) -> None:
+        """Send until cancelled. Without an endpoint neither the lease nor the store is asked."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(self._look_every_s)
+        finally:
+            await self._keep({})
+
+    async def look(self) -> None:
+        """Make the lanes those of the endpoints of now, or none if another process leads."""
+        endpoints = self._endpoints()
+        is_leading = False
+        with suppress(InfrastructureDown):  # the loops that need the store report it
+            if (endpoints or self._configured) and await self._leads():
+                if endpoints != self._configured:
+                    await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
+                    self._configured = dict(endpoints)
+                is_leading = True
+        if not is_leading:
+            self._configured = None
+        await self._keep(endpoints if is_leading else {})
+
+    async def prune(self, is_clock_trusted: Callable[[], bool], *, every_s: float = PRUNE_EVERY_S) -> None:
+        """Delete old rows for ever, in small steps, while this process leads; nothing for a day after the clock has
+        jumped."""
+        while True:
+            with suppress(InfrastructureDown):
+                while self._lanes and is_clock_trusted():
+                    if not await self._store.prune(now_ms=self._now_ms()):
+                        break
+                    await asyncio.sleep(BETWEEN_PRUNES_S)
+            await asyncio.sleep(every_s)
+
+    async def _keep(self, endpoints: Mapping[str, Endpoint]) -> None:
+        connections = connections_each(len(endpoints))
+        ended = [
+            self._lanes.pop(name)[2]
+            for name, (endpoint, has, _) in list(self._lanes.items())
+            if endpoints.get(name) != endpoint or has != connections
+        ]
+        for task in ended:
+            task.cancel()
+        if ended:  # before a new lane of the same endpoint begins: two would send the same events
+            await asyncio.wait(ended)
+        for name, endpoint in endpoints.items():
+            if name not in self._lanes:
+                lane = Lane(
+                    endpoint,
+                    store=self._store,
+                    post=self._post,
+                    names=self._names,
+                    observer=self._observer,
+                    connections=connections,
+                    now_ms=self._now_ms,
+                    look_every_s=self._look_every_s,
+                )
+                self._lanes[name] = (endpoint, connections, asyncio.create_task(lane.run()))
+
+
+def connections_each(endpoints: int) -> int:
+    """Return how many connections each of so many endpoints may have."""
+    return max(1, min(CONNECTIONS_EACH_MAX, CONNECTIONS_MAX // max(1, endpoints)))

@@ -1,0 +1,335 @@
+"""The deliveries of callbacks (`workers.callbacks.deliveries`), in the database that many workers share.
+
+Each transaction that changes deliveries of an endpoint locks its row first. So a step of the sender, an operator and
+the step of a former leader follow each other, and each leaves exactly the earliest pending event of an order with a
+due time.
+"""
+
+# ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from schemas import events, topics
+from workers import row_codec
+from workers.callbacks import deliveries, schedule
+from workers.callbacks.deliveries import (
+    ALL_KEPT_MS,
+    EVENTS_MAX,
+    FINISHED_KEPT_MS,
+    PENDING_MAX,
+    PRUNE_ROWS_MAX,
+    RESEND_MAX,
+    CallbackDelivery,
+    DeliveryQuery,
+    DueDelivery,
+    EndpointPage,
+    Step,
+)
+from workers.callbacks.endpoints import Endpoint
+from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, EndpointState
+from workers.postgres import audit, columns
+from workers.postgres.columns import EMITTED, Columns, arrays
+from workers.postgres.database import Database, SqlConnection
+from workers.postgres.feed import Feed
+from workers.queries import Emitted
+
+_ROWS = Columns("endpoint text, number bigint, key bytea, event_id text, type text, created_at timestamptz")
+_STATE = "failing_since, disabled_at, disabled_why"
+_INSERT = _ROWS.insert("callback_deliveries", after="ON CONFLICT (endpoint, number) DO NOTHING")
+_INSERT_AGAIN = _ROWS.insert(
+    "callback_deliveries",
+    after="""
+    ON CONFLICT (endpoint, number) DO UPDATE SET
+    state = 'pending', attempts = 0, created_at = excluded.created_at, first_at = NULL, due_at = NULL, done_at = NULL
+    """,
+)
+_CONFIGURE = """
+    INSERT INTO callback_endpoints (name, url, last_number)
+    SELECT name, url, (SELECT coalesce(max(number), 0) FROM outbox) FROM unnest($1::text[], $2::text[]) AS g(name, url)
+    ON CONFLICT (name) DO UPDATE SET url = excluded.url, is_configured = true
+"""
+_CONFIGURE_NO_MORE = "UPDATE callback_endpoints SET is_configured = false WHERE is_configured AND name <> ALL($1)"
+_LOOK = f"""
+    SELECT last_number, {_STATE},
+        (SELECT count(*) FROM (
+            SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending' LIMIT {PENDING_MAX}
+        ) AS pending),
+        EXISTS (SELECT FROM callback_deliveries WHERE endpoint = $1 AND (due_at <= $2 OR due_at > $3))
+    FROM callback_endpoints WHERE name = $1
+"""
+_LOCK = f"SELECT last_number, {_STATE} FROM callback_endpoints WHERE name = $1 FOR UPDATE"
+# A result that is written again, or whose delivery an operator has begun anew, changes nothing.
+_RESULTS = """
+    UPDATE callback_deliveries AS d SET
+        state = g.state, attempts = g.attempts, first_at = coalesce(d.first_at, g.tried_at), tried_at = g.tried_at,
+        due_at = g.due_at, done_at = CASE WHEN g.state <> 'pending' THEN g.tried_at END,
+        outcome = g.outcome, status = g.status, detail = g.detail, took_ms = g.took_ms
+    FROM unnest(
+        $2::bigint[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::int[],
+        $10::text[], $11::bigint[]
+    ) AS g(number, event_id, state, attempts, tried_at, due_at, outcome, status, detail, took_ms)
+    WHERE d.endpoint = $1 AND d.number = g.number AND d.event_id = g.event_id AND d.state = 'pending'
+        AND d.attempts = g.attempts - 1
+"""
+_HEADS = """
+    UPDATE callback_deliveries AS d SET due_at = CASE WHEN d.number = head.number THEN $3::timestamptz END
+    FROM (
+        SELECT key, min(number) AS number FROM callback_deliveries
+        WHERE endpoint = $1 AND key = ANY($2::bytea[]) AND state = 'pending' GROUP BY key
+    ) AS head
+    WHERE d.endpoint = $1 AND d.key = head.key AND d.state = 'pending'
+        AND (d.due_at IS NULL) = (d.number = head.number)
+"""
+_SET_STATE = """
+    UPDATE callback_endpoints SET failing_since = $2, disabled_at = $3, disabled_why = $4,
+        delivered_at = coalesce($5::timestamptz, delivered_at)
+    WHERE name = $1
+"""
+_ALL_DUE = "UPDATE callback_deliveries SET due_at = $2 WHERE endpoint = $1 AND due_at > $2"
+_MOVE = "UPDATE callback_endpoints SET last_number = $2 WHERE name = $1"
+_DUE = f"""
+    SELECT {columns.of("o", EMITTED)}, d.attempts, d.first_at
+    FROM callback_deliveries AS d JOIN outbox AS o ON o.number = d.number AND o.id = d.event_id
+    WHERE d.endpoint = $1 AND (d.due_at <= $2 OR d.due_at > $3) AND d.key <> ALL($4::bytea[])
+    ORDER BY d.due_at, d.number LIMIT $5
+"""
+_ENDPOINTS = f"""
+    SELECT e.name, e.url, e.failing_since, e.disabled_at, e.disabled_why, e.is_configured,
+        (SELECT count(*) FROM callback_deliveries AS d WHERE d.endpoint = e.name AND d.state = 'pending'),
+        least(
+            (SELECT min(created_at) FROM callback_deliveries AS d WHERE d.endpoint = e.name AND d.state = 'pending'),
+            (SELECT written_at FROM outbox WHERE number > e.last_number AND topic = '{topics.ORDER_EVENT}'
+             ORDER BY number LIMIT 1)
+        ), e.delivered_at
+    FROM callback_endpoints AS e ORDER BY e.name
+"""
+_LOG = """
+    SELECT endpoint, number, event_id, type, state, attempts, created_at, due_at, tried_at, outcome, status, detail,
+        took_ms
+    FROM callback_deliveries
+    WHERE endpoint = $1 AND number < $2 AND ($3::text IS NULL OR state = $3)
+        AND ($4::bytea IS NULL OR key = $4)
+    ORDER BY number DESC LIMIT $5
+"""
+_ENABLE = "UPDATE callback_endpoints SET failing_since = NULL, disabled_at = NULL, disabled_why = '' WHERE name = $1"
+_BEGIN_ANEW = """
+    UPDATE callback_deliveries SET
+        attempts = 0, first_at = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN $2::timestamptz END
+    WHERE endpoint = $1 AND state = 'pending'
+"""
+_DISABLE = "UPDATE callback_endpoints SET disabled_at = $2, disabled_why = $3 WHERE name = $1"
+_VERSION = "SELECT version FROM orders WHERE account = $1 AND order_number = $2"
+_EVENTS_BY_ID = f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) AND topic = '{topics.ORDER_EVENT}'"
+_EVENT_BY_NUMBER = f"SELECT {EMITTED} FROM outbox WHERE number = $1 AND topic = '{topics.ORDER_EVENT}'"
+_PRUNE = """
+    DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
+        SELECT endpoint, number FROM callback_deliveries WHERE done_at < $1 ORDER BY done_at LIMIT $2
+    )
+"""
+_PRUNE_PENDING = """
+    DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
+        SELECT endpoint, number FROM callback_deliveries WHERE state = 'pending' AND created_at < $1 LIMIT $2
+    ) RETURNING endpoint, key
+"""
+_NUMBER_MAX = 2**63 - 1
+
+
+class _Look(Struct, frozen=True):
+    """An endpoint before a step. `events` are those that can be taken; all have a number above `last_number`."""
+
+    last_number: int
+    state: EndpointState
+    has_due: bool
+    events: Sequence[Emitted]
+
+
+class PostgresCallbacks:
+    """The deliveries. `reads` are the connections for operators' reads."""
+
+    def __init__(self, database: Database, reads: Database) -> None:
+        self._database = database
+        self._reads = reads
+        self._feed = Feed()
+
+    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
+        async def work(connection: SqlConnection) -> None:
+            names = sorted(endpoint.name for endpoint in configured)
+            urls = {endpoint.name: endpoint.url for endpoint in configured}
+            await connection.execute(_CONFIGURE, names, [urls[name] for name in names])
+            await connection.execute(_CONFIGURE_NO_MORE, names)
+
+        await self._database.write(work)
+
+    async def step(
+        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
+    ) -> Step:
+        # The feed is complete only up to the oldest running transaction, so it is read outside our own.
+        seen = await self._database.read(partial(self._look, name=endpoint.name, now_ms=now_ms))
+        if seen is None:
+            return Step()
+        if not (results or seen.events or seen.has_due):
+            return Step(state=seen.state)
+        work = partial(_advance, endpoint=endpoint, seen=seen, results=results, busy=busy, limit=limit, now_ms=now_ms)
+        return await self._database.write(work)
+
+    async def _look(self, connection: SqlConnection, *, name: str, now_ms: int) -> _Look | None:
+        row = await connection.fetchrow(_LOOK, name, now_ms, now_ms + FAR_MS)
+        if row is None:
+            return None
+        last_number, *of_state, pending, has_due = row
+        state = _state(of_state)
+        events: Sequence[Emitted] = ()
+        if not state.is_disabled and pending < PENDING_MAX:
+            events = await self._feed.after(connection, last_number, EVENTS_MAX)
+        return _Look(last_number, state, has_due and not state.is_disabled, events)
+
+    async def prune(self, *, now_ms: int) -> int:
+        async def work(connection: SqlConnection) -> int:
+            status = await connection.execute(_PRUNE, now_ms - FINISHED_KEPT_MS, PRUNE_ROWS_MAX)
+            pending = await connection.fetch(_PRUNE_PENDING, now_ms - ALL_KEPT_MS, PRUNE_ROWS_MAX)
+            for name in sorted({name for name, _ in pending}):
+                await connection.execute(_HEADS, name, [key for of, key in pending if of == name], now_ms)
+            return int(status.rpartition(" ")[2]) + len(pending)
+
+        return await self._database.write(work)
+
+    # workers.callbacks.deliveries.CallbacksPort
+
+    async def endpoints(self) -> Sequence[EndpointPage]:
+        found = await self._reads.read(lambda connection: connection.fetch(_ENDPOINTS))
+        return [deliveries.page(row) for row in found]
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
+        before = _NUMBER_MAX if query.before is None else query.before
+        state = None if query.state is None else query.state.value
+        key = None if query.order is None else query.order.encode()
+        found = await self._reads.read(
+            lambda connection: connection.fetch(_LOG, query.endpoint, before, state, key, query.limit)
+        )
+        return [deliveries.delivery(row) for row in found]
+
+    async def enable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
+        async def work(connection: SqlConnection) -> bool:
+            if await connection.fetchrow(_LOCK, endpoint) is None:
+                return False
+            await connection.execute(_ENABLE, endpoint)
+            await connection.execute(_BEGIN_ANEW, endpoint, now_ms)
+            await audit.note(connection, "callback_enable", [endpoint], by=by, why=why, now_ms=now_ms)
+            return True
+
+        return await self._database.write(work)
+
+    async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
+        async def work(connection: SqlConnection) -> bool:
+            row = await connection.fetchrow(_LOCK, endpoint)
+            if row is None or _state(row[1:]).is_disabled:
+                return False
+            await connection.execute(_DISABLE, endpoint, now_ms, f"{by}: {why}")
+            await audit.note(connection, "callback_disable", [endpoint], by=by, why=why, now_ms=now_ms)
+            return True
+
+        return await self._database.write(work)
+
+    async def resend(
+        self, endpoint: str, *, number: int | None, scope: str, order: str, version: int | None, by: str, why: str,
+        now_ms: int,
+    ) -> int | None:  # fmt: skip
+        async def work(connection: SqlConnection) -> int | None:
+            if await connection.fetchrow(_LOCK, endpoint) is None:
+                return None
+            if number is not None:
+                found = await connection.fetch(_EVENT_BY_NUMBER, number)
+            else:
+                found = await connection.fetch(_EVENTS_BY_ID, await _ids(connection, scope, order, version))
+            emitted = [row_codec.emitted(row) for row in found]
+            if emitted:
+                rows = [deliveries.row_of(endpoint, each, now_ms) for each in emitted]
+                await connection.execute(_INSERT_AGAIN, *arrays(rows))
+                await connection.execute(_HEADS, endpoint, [each.event.key for each in emitted], now_ms)
+                subjects = deliveries.orders_of(emitted)
+                noted = f"{endpoint}: {why}"
+                await audit.note(connection, "callback_resend", subjects, by=by, why=noted, now_ms=now_ms)
+            return len(emitted)
+
+        return await self._database.write(work)
+
+
+async def _advance(
+    connection: SqlConnection,
+    *,
+    endpoint: Endpoint,
+    seen: _Look,
+    results: Sequence[AttemptResult],
+    busy: Collection[bytes],
+    limit: int,
+    now_ms: int,
+) -> Step:
+    row = await connection.fetchrow(_LOCK, endpoint.name)
+    if row is None:
+        return Step()
+    last_number, before = row[0], _state(row[1:])
+    state, keys = before, {result.key for result in results}
+    if results:
+        state = await _write_results(connection, endpoint, before, results, now_ms)
+    is_taken = bool(seen.events) and not state.is_disabled and last_number == seen.last_number
+    if is_taken:
+        if rows := deliveries.new_rows(endpoint, seen.events, now_ms=now_ms):
+            await connection.execute(_INSERT, *arrays(rows))
+            keys.update(row[2] for row in rows)
+        await connection.execute(_MOVE, endpoint.name, seen.events[-1].number)
+    if keys:
+        await connection.execute(_HEADS, endpoint.name, list(keys), now_ms)
+    due = [] if state.is_disabled else await _due(connection, endpoint.name, busy, limit, now_ms)
+    return Step(
+        due=due,
+        state=state,
+        is_disabled_now=state.is_disabled and not before.is_disabled,
+        is_more=is_taken and len(seen.events) == EVENTS_MAX,
+    )
+
+
+async def _write_results(
+    connection: SqlConnection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult], now_ms: int
+) -> EndpointState:
+    given = [
+        (each.number, each.event_id, each.state.value, each.attempts, each.at_ms, each.due_ms or None,
+         each.outcome.value, each.status, each.detail, each.took_ms)
+        for each in results
+    ]  # fmt: skip
+    await connection.execute(_RESULTS, endpoint.name, *arrays(given))
+    state, has_recovered = schedule.after(before, results, disable_after_ms=endpoint.disable_after_ms)
+    delivered = [each.at_ms for each in results if each.outcome is CallbackOutcome.DELIVERED]
+    if state != before or delivered:
+        of_state = (state.failing_since_ms, state.disabled_at_ms, state.disabled_why)
+        await connection.execute(_SET_STATE, endpoint.name, *of_state, max(delivered, default=None))
+    if has_recovered:
+        await connection.execute(_ALL_DUE, endpoint.name, now_ms)
+    return state
+
+
+async def _due(
+    connection: SqlConnection, name: str, busy: Collection[bytes], limit: int, now_ms: int
+) -> list[DueDelivery]:
+    found = await connection.fetch(_DUE, name, now_ms, now_ms + FAR_MS, list(busy), limit)
+    due = []
+    for row in found:
+        *of_event, attempts, first_at_ms = row
+        emitted = row_codec.emitted(tuple(of_event))
+        due.append(DueDelivery(number=emitted.number, event=emitted.event, attempts=attempts, first_at_ms=first_at_ms))
+    return due
+
+
+async def _ids(connection: SqlConnection, scope: str, order: str, version: int | None) -> list[str]:
+    if version is not None:
+        return [events.event_id(scope, order, version)]
+    last: int = await connection.fetchval(_VERSION, scope, order) or 0
+    return [events.event_id(scope, order, each) for each in range(max(1, last - RESEND_MAX + 1), last + 1)]
+
+
+def _state(row: Sequence[Any]) -> EndpointState:
+    failing_since_ms, disabled_at_ms, disabled_why = row
+    return EndpointState(failing_since_ms=failing_since_ms, disabled_at_ms=disabled_at_ms, disabled_why=disabled_why)
