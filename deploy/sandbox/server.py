@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from random import SystemRandom
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import web
@@ -31,6 +32,7 @@ from deploy.sandbox.notifications import UnplayableError
 from deploy.sandbox.shop import RedirectUrl, Shop
 from deploy.sandbox.world import World, WorldError
 from schemas.retry_profiles import Profile
+from workers.admin import languages
 
 _RECENT_MAX = 60
 _BODY_BYTES_MAX = 64 * 1024
@@ -170,7 +172,7 @@ class SandboxServer:
             admin=admin,
             shop_url=self.url,
         )
-        app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[_same_site])
+        app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[languages.choose, pages.errors, _same_site])
         app.add_routes([*cashier.routes(), *shop.routes()])
         app.add_routes([
             web.get("/", self._home),
@@ -198,7 +200,7 @@ class SandboxServer:
         return pages.fragment("attempt_rows.html", rows=self._rows())
 
     def _rows(self) -> list[dict[str, str]]:
-        return [_row(attempt) for attempt in self._recent]
+        return [_row(attempt, self._admin_url) for attempt in self._recent]
 
     async def _play_requested(self, request: web.Request) -> web.StreamResponse:
         """Start a scenario from the page; its deliveries appear in the list."""
@@ -226,9 +228,12 @@ def _cannot(why: str) -> web.Response:
     return pages.page("sorry.html", why=why, title="Sandbox", skin="home", status=400)
 
 
-def _row(attempt: Attempt) -> dict[str, str]:
+def _row(attempt: Attempt, console: str) -> dict[str, str]:
+    """Return a delivery as the list shows it; `page` is that of its order in the console."""
     return {
+        "at": attempt.sent_at.isoformat(),
         "time": serials.moment(attempt.sent_at),
+        "page": f"{console}/find?{urlencode({'number': attempt.order})}" if attempt.order else "",
         "account": attempt.account,
         "order": attempt.order,
         "kind": attempt.kind,

@@ -71,6 +71,15 @@ async def test_axe_finds_nothing_wrong_on_any_page(scheme: str, width: int) -> N
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
+async def test_axe_finds_nothing_wrong_in_chinese() -> None:
+    world, paths = await town()
+    async with serving(world) as client, browsing(excused="status of 4", language="zh-CN") as page:
+        for path in ("/", paths[10], "/keys", "/nowhere"):
+            await page.goto(str(client.make_url(path)))
+            assert await page.get_attribute("html", "lang") == "zh-CN"
+            assert await violations(page) == [], path
+
+
 async def test_first_key_skips_to_the_content() -> None:
     world, _ = await town()
     async with serving(world) as client, browsing() as page:

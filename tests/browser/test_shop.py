@@ -1,6 +1,8 @@
 """The simulated shop in a real browser: the order page turns PAID by itself, without a reload and without an error."""
 
-from tests.support.browser import browsing, needs_browser
+import pytest
+
+from tests.support.browser import browsing, needs_browser, violations
 from tests.unit.deploy.sandbox.town import Town
 
 pytestmark = needs_browser
@@ -34,3 +36,30 @@ async def test_other_endings_are_a_keyboard_s_reach_away(town: Town) -> None:
         await page.click("summary")
         await page.click("button[value=browser_closed]")
         assert "no Return" in (await page.text_content("#gone") or "")
+
+
+@pytest.mark.parametrize(("scheme", "language", "width"), [("light", "en", 1360), ("dark", "zh-CN", 390)])
+async def test_axe_finds_nothing_wrong_on_the_sandbox_s_pages(
+    town: Town, scheme: str, language: str, width: int
+) -> None:
+    async with browsing(excused="status of 404", language=language) as page:
+        await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+        await page.set_viewport_size({"width": width, "height": 900})
+
+        async def look(path: str) -> None:
+            assert await violations(page) == [], path
+            assert await page.get_attribute("html", "lang") == language
+            assert await page.evaluate("document.documentElement.scrollWidth") == width, path
+
+        await page.goto(f"{town.sandbox.url}/")
+        await page.click("main form button")
+        await page.wait_for_selector("#recent tr[class]")
+        for path in ("/", "/app", "/nowhere", "/shop"):
+            await page.goto(f"{town.sandbox.url}{path}")
+            await look(path)
+        await page.click("#pay")
+        await page.click("summary")
+        await look("cashier")
+        await page.click("#confirm")
+        await page.wait_for_selector("#status.good")
+        await look("order")

@@ -22,17 +22,23 @@ needs_browser = pytest.mark.skipif(
 
 @asynccontextmanager
 async def browsing(
-    *, excused: str = "", arguments: Sequence[str] = (), password: str = ""
+    *,
+    excused: str = "",
+    arguments: Sequence[str] = (),
+    password: str = "",
+    language: str = "en-GB",
+    zone: str = "Europe/Berlin",
 ) -> AsyncIterator[async_api.Page]:
     """A page of the size of a phone. Messages on its console and errors fail the test, unless they hold `excused`.
 
     `arguments` are the browser's; `password` is what its user enters if a server asks for one.
+    `language` and `zone` are those of its user.
     """
     complaints: list[str] = []
     async with async_api.async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         credentials = async_api.HttpCredentials(username="operator", password=password) if password else None
-        page = await browser.new_page(viewport=PHONE, http_credentials=credentials)
+        page = await browser.new_page(viewport=PHONE, http_credentials=credentials, locale=language, timezone_id=zone)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         yield page

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, nodes
 
 # What is the same in every language: names, formats, units of code.
-NAMES = {"alipay-notify", "CSV", "UTC", "USD"}
+NAMES = {"alipay-notify", "Alipay", "CSV", "UTC", "USD", "CNY"}
 
 _TAG = re.compile(r"<[^>]*>")
 _SPOKEN = re.compile(r'\b(?:aria-label|placeholder|data-label|title|label|alt)="([^"]*)"')
@@ -21,8 +21,8 @@ def of_templates(paths: Sequence[Path]) -> set[str]:
     found = set()
     for path in paths:
         for call in Environment().parse(path.read_text("utf-8")).find_all(nodes.Call):
-            if isinstance(call.node, nodes.Name) and call.node.name == "t":
-                assert isinstance(call.args[0], nodes.Const), f"{path.name}:{call.lineno}: t() of a value; use w()"
+            if isinstance(call.node, nodes.Name) and call.node.name in ("t", "both"):
+                assert isinstance(call.args[0], nodes.Const), f"{path.name}:{call.lineno}: it is given a value; use w()"
                 found.add(call.args[0].value)
     return found
 

@@ -141,7 +141,7 @@ class Guard:
     def _refused(self, request: web.Request, error: ApiError) -> web.Response:
         """Return the error as JSON, or as a page for a browser that asks for one."""
         response = responses.refused(error)
-        if self._error_page is None or request.method not in READS or not _asks_for_html(request):
+        if self._error_page is None or request.method not in READS or not responses.asks_for_html(request):
             return response
         page = self._error_page(error)
         for name in ("Retry-After", "WWW-Authenticate"):
@@ -218,12 +218,6 @@ def _token_of(request: web.Request) -> bytes:
         except (binascii.Error, ValueError):
             return b""
     return b""
-
-
-def _asks_for_html(request: web.Request) -> bool:
-    """Return whether the header Accept names HTML; programs send `*/*`, or JSON."""
-    accepted = request.headers.get("Accept", "").lower().split(",")
-    return any(each.partition(";")[0].strip() == "text/html" for each in accepted)
 
 
 def _route(request: web.Request) -> str:

@@ -5,7 +5,7 @@ Pages are rendered on the server with every value escaped. They load nothing fro
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -54,7 +54,12 @@ MEANINGS = {
     "too_many_waiters": "Too many pages are waiting for changes.",
     "read_too_slow": "The answer took too long. Ask for less.",
 }
-ASSETS = {"style.css": "text/css", "script.js": "text/javascript", "tail.js": "text/javascript"}
+ASSETS = {
+    "style.css": "text/css",
+    "reader.js": "text/javascript",
+    "script.js": "text/javascript",
+    "tail.js": "text/javascript",
+}
 NAVIGATION = (
     ("/", "Now"),
     ("/orders", "Orders"),
@@ -73,8 +78,7 @@ class ConsoleFrame:
         self._now_ms = now_ms
         chinese = texts.translations(_file("chinese.toml"))
         self._assets = {name: _file(name).read_bytes() for name in ASSETS}
-        translated = json.dumps(chinese, ensure_ascii=False)
-        self._assets[f"texts-{Language.CHINESE}.js"] = f"globalThis.texts = {translated};\n".encode()
+        self._assets[f"texts-{Language.CHINESE}.js"] = script_of(chinese)
         self._templates = {
             Language.ENGLISH: _environment(texts.ENGLISH),
             Language.CHINESE: _environment(Texts(Language.CHINESE, chinese)),
@@ -168,6 +172,16 @@ def order_path(named: NamesOrder) -> str:
     """Return the path of the page of the order that a shape names."""
     found = f"/orders/{path(named.account)}/{path(named.order)}"
     return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
+
+
+def reader_script() -> bytes:
+    """Return the script that the sandbox's pages share: texts in the page's language, and the viewer's time."""
+    return _file("reader.js").read_bytes()
+
+
+def script_of(translated: Mapping[str, str]) -> bytes:
+    """Return the script that gives the texts of a language to the other scripts."""
+    return f"globalThis.texts = {json.dumps(translated, ensure_ascii=False)};\n".encode()
 
 
 def _file(name: str) -> Traversable:

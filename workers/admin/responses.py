@@ -82,6 +82,12 @@ def refused(error: ApiError) -> web.Response:
     return response
 
 
+def asks_for_html(request: web.Request) -> bool:
+    """Return whether the header Accept names HTML; programs send `*/*`, or JSON."""
+    accepted = request.headers.get("Accept", "").lower().split(",")
+    return any(each.partition(";")[0].strip() == "text/html" for each in accepted)
+
+
 async def body(request: web.Request, shape: type[T]) -> T:
     """Return the request's body, which must be JSON of exactly this shape; an empty body is the empty object.
 

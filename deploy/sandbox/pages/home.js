@@ -3,7 +3,11 @@ async function refresh() {
   if (!document.hidden) {
     try {
       const answer = await fetch("/recent");
-      if (answer.ok) document.getElementById("recent").innerHTML = await answer.text();
+      if (answer.ok) {
+        const recent = document.getElementById("recent");
+        recent.innerHTML = await answer.text();
+        showZones(recent);
+      }
     } catch { /* the sandbox has stopped; keep the list */ }
   }
   setTimeout(refresh, 1500);
@@ -15,7 +19,7 @@ const scenario = document.getElementById("scenario");
 const account = document.getElementById("account");
 function choose() {
   const { tells, end, accounts } = scenario.selectedOptions[0].dataset;
-  document.getElementById("tells").textContent = `${tells} Ends: ${end}.`;
+  document.getElementById("tells").textContent = t("{tells} Ends: {end}.", { tells, end });
   const suited = new Set(accounts.split(" "));
   for (const option of account.options) option.disabled = !suited.has(option.value);
   if (account.selectedOptions[0].disabled) account.value = [...suited][0];

@@ -1,11 +1,11 @@
 // Keeps the order page up to date by long polling: the server answers when the order has a newer version than the page.
 const page = document.getElementById("order");
 const words = {
-  WAITING: ["confirming…", "waiting", "Waiting for Alipay to confirm your payment. This page updates by itself."],
-  PAID: ["PAID", "good", "Thank you! Your pass is valid, and a copy is on its way to your phone."],
-  FINISHED: ["PAID", "good", "Thank you! Your pass is valid, and a copy is on its way to your phone."],
-  CLOSED: ["CLOSED", "bad", "This order was closed without a payment."],
-  REFUNDED: ["REFUNDED", "bad", "The whole amount was refunded."],
+  WAITING: [t("confirming…"), "waiting", t("Waiting for Alipay to confirm your payment. This page updates by itself.")],
+  PAID: [t("PAID"), "good", t("Thank you! Your pass is valid, and a copy is on its way to your phone.")],
+  FINISHED: [t("PAID"), "good", t("Thank you! Your pass is valid, and a copy is on its way to your phone.")],
+  CLOSED: [t("CLOSED"), "bad", t("This order was closed without a payment.")],
+  REFUNDED: [t("REFUNDED"), "bad", t("The whole amount was refunded.")],
 };
 const put = (id, text) => { document.getElementById(id).textContent = text; };
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -18,7 +18,7 @@ function show(order) {
   status.textContent = label;
   status.className = `pill ${tone}`;
   put("words", sentence);
-  put("refunded", refunded ? `${order.currency} ${order.refunded}` : "nothing");
+  put("refunded", refunded ? `${order.currency} ${order.refunded}` : t("nothing"));
   put("version", String(order.version));
   document.getElementById("refund").hidden = tone !== "good" || refunded;
   const entries = order.timeline.map((entry) => {

@@ -1,11 +1,6 @@
 // Keeps the page up to date: polls for changes, fetches the page again, and swaps in its live parts. Forms stay.
 "use strict";
 
-// The page's own texts in its language: the file with the translations comes before this one.
-const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
-const t = (text, values) => filled(globalThis.texts?.[text] ?? text, values);
-const w = (word) => globalThis.texts?.[word] ?? word;
-
 const live = document.getElementById("live");
 let seen = Number(document.body.dataset.seen);
 
@@ -33,32 +28,6 @@ function tick() {
     const seconds = (Date.now() - new Date(time.dateTime)) / 1000;
     const text = "since" in time.dataset ? span(seconds) : ago(seconds);
     if (time.textContent !== text) time.textContent = text;
-  }
-}
-
-const zone = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" });
-// A viewer's difference to UTC at a moment, such as UTC+2.
-const offset = (moment) => zone.formatToParts(moment).find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/([+-])0/, "$1").replace(":00", "");
-const two = (number) => String(number).padStart(2, "0");
-const dayOf = (moment) => `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
-const clockOf = (moment) => `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}`;
-
-// Adds the viewer's own time to Alipay's, which the server wrote, if the viewer is in another zone.
-function showZones(root) {
-  for (const time of root.querySelectorAll("time[datetime]:not([data-zoned])")) {
-    const moment = new Date(time.dateTime);
-    const here = offset(moment);
-    time.dataset.zoned = "";
-    if (here === "UTC+8") continue;
-    const own = `${dayOf(moment)} ${clockOf(moment)} ${here}`;
-    if (time.title) time.title = `${time.title} · ${own}`;
-    if (!("at" in time.dataset)) continue;
-    const isDayKnown = time.dataset.at === "clock" || time.textContent.includes(dayOf(moment));
-    const shown = isDayKnown ? clockOf(moment) : `${dayOf(moment)} ${clockOf(moment)}`;
-    const added = document.createElement("small");
-    added.className = "own";
-    added.textContent = `${shown} ${here}`;
-    time.append(" ", added);
   }
 }
 
@@ -257,6 +226,4 @@ for (const form of document.querySelectorAll("form#many")) decideMany(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 setInterval(() => { if (!document.hidden) tick(); }, 5000);
 if (document.getElementById("curves")) setInterval(() => { if (!document.hidden) redraw().catch(() => {}); }, 4000);
-showZones(document);
-if (offset(new Date()) !== "UTC+8") document.getElementById("zone").textContent = t("; beside them is your zone, {zone}", { zone: offset(new Date()) });
 follow();

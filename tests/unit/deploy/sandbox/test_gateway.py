@@ -60,7 +60,7 @@ async def test_repeated_parameter_is_refused(town: Town) -> None:
 )
 async def test_price_in_rmb_is_settled_at_eight_to_one(town: Town, rmb: str, currency: str, settled: str) -> None:
     await town.buyer.go(signed_request(town, total_fee="", rmb_fee=rmb, currency=currency))
-    assert (town.buyer.status, f"</small>{settled}</p>" in town.buyer.page) == (200, True), town.buyer.page
+    assert (town.buyer.status, f"</small>{settled}</h1>" in town.buyer.page) == (200, True), town.buyer.page
     assert f"CNY {rmb}" in town.buyer.page
 
 

@@ -12,7 +12,7 @@ async def test_scenario_started_from_the_page_appears_in_its_list(town: Town) ->
     async with town.buyer.http.post(f"{town.buyer.base}/scenarios", data=form) as response:
         assert response.status == 200
     async with asyncio.timeout(5):
-        while "demo-cn</td>" not in await town.buyer.go("/recent"):  # noqa: ASYNC110 - it happens behind a socket
+        while ">demo-cn</td>" not in await town.buyer.go("/recent"):  # noqa: ASYNC110 - it happens behind a socket
             await asyncio.sleep(0.01)
     assert "status 404" in town.buyer.page, "the stand-in merchant has no such account"
 

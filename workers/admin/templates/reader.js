@@ -1,0 +1,38 @@
+// The page's own texts in its language, and the viewer's time beside Alipay's. The console and the sandbox share this.
+"use strict";
+
+// A text in the page's language: the file with the translations, if there is one, comes before this one.
+const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+const t = (text, values) => filled(globalThis.texts?.[text] ?? text, values);
+const w = (word) => globalThis.texts?.[word] ?? word;
+
+const zone = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" });
+// A viewer's difference to UTC at a moment, such as UTC+2.
+const offset = (moment) => zone.formatToParts(moment).find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/([+-])0/, "$1").replace(":00", "");
+const two = (number) => String(number).padStart(2, "0");
+const dayOf = (moment) => `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
+const clockOf = (moment) => `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}`;
+
+// Adds the viewer's own time to Alipay's, which the server wrote, if the viewer is in another zone.
+function showZones(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([data-zoned])")) {
+    const moment = new Date(time.dateTime);
+    const here = offset(moment);
+    time.dataset.zoned = "";
+    if (here === "UTC+8") continue;
+    const own = `${dayOf(moment)} ${clockOf(moment)} ${here}`;
+    if (time.title) time.title = `${time.title} · ${own}`;
+    if (!("at" in time.dataset)) continue;
+    const isDayKnown = time.dataset.at === "clock" || time.textContent.includes(dayOf(moment));
+    const shown = isDayKnown ? clockOf(moment) : `${dayOf(moment)} ${clockOf(moment)}`;
+    const added = document.createElement("small");
+    added.className = "own";
+    added.textContent = `${shown} ${here}`;
+    time.append(" ", added);
+  }
+}
+
+showZones(document);
+if (offset(new Date()) !== "UTC+8" && document.getElementById("zone")) {
+  document.getElementById("zone").textContent = t("; beside them is your zone, {zone}", { zone: offset(new Date()) });
+}
