@@ -23,6 +23,7 @@ from tests.support.paths import ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "deploy/docs").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 NO_SETTINGS = {"ALIPAY_NOTIFY_UVLOOP"}  # read before the settings are
 README_WORDS_MAX = 1000
+CHINESE = "deploy/docs/README.zh-CN.md"
 NOT_RUN = {"java", "go"}  # languages of examples that no test runs, and that say so
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -70,6 +71,27 @@ def test_every_link_and_file_name_leads_somewhere(document: Path) -> None:
 def test_every_document_is_reachable_from_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in DOCUMENTS[1:] if str(path.relative_to(ROOT)) not in text] == []
+
+
+def test_chinese_readme_has_the_same_examples_tables_and_chapters() -> None:
+    """Its examples are run as those of the README."""
+    english, chinese = ((ROOT / path).read_text(encoding="utf-8") for path in ("README.md", CHINESE))
+    for pattern in (r"^```.*?^```$", r"^ {4}\S.*$"):
+        flags = re.MULTILINE | (re.DOTALL if "`" in pattern else 0)
+        assert re.findall(pattern, chinese, flags) == re.findall(pattern, english, flags)
+    for pattern in (r"^## ", r"^\|", r"^- "):
+        found = [len(re.findall(pattern, text, re.MULTILINE)) for text in (chinese, english)]
+        assert found[0] == found[1], pattern
+
+
+def test_page_for_language_models_leads_to_every_document() -> None:
+    page = ROOT / "deploy/docs/llms.txt"
+    linked = [
+        (page.parent / path).resolve() for path in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert [path for path in linked if not path.exists()] == []
+    policy = ROOT / ".github/SECURITY.md"
+    assert [path.name for path in DOCUMENTS if path not in (*linked, policy)] == []
 
 
 @each_document
