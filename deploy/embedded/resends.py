@@ -16,6 +16,11 @@ _EVENTS = """
 # SQLite notes the highest number of inserted rows alone.
 _NEXT = "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'outbox' RETURNING seq"
 _AGAIN = "UPDATE outbox SET number = ?, sent_at_ms = NULL, written_at_ms = ? WHERE number = ?"
+# Their endpoints meet them again under the new numbers. A delivery without its event would stop its order for good.
+_FORGET_PENDING = """
+    DELETE FROM callback_deliveries
+    WHERE endpoint IN (SELECT name FROM callback_endpoints) AND number = ? AND state = 'pending'
+"""
 
 
 class SqliteResends:
@@ -37,6 +42,7 @@ class SqliteResends:
             for event in found:
                 ((new,),) = connection.execute(_NEXT).fetchall()
                 connection.execute(_AGAIN, (new, now_ms, event.number))
+                connection.execute(_FORGET_PENDING, (event.number,))
             ids = [events.event_id(scope, number, event.version) for event in found]
             decisions.audit(connection, now_ms, "resend", ids, by, why)
             return tuple(event.version for event in found)

@@ -2,16 +2,22 @@
 
 import pytest
 
+from deploy.embedded.callbacks import SqliteCallbacks
 from deploy.embedded.resends import SqliteResends
 from deploy.embedded.store import SqliteOrderStore
 from schemas import topics
-from tests.contract.engines import AnyStore
+from tests.contract.engines import AnyStore, Cluster
 from tests.contract.several_workers import ORPHANED_AFTER_MS, Opener, at, sent
 from tests.contract.shortcuts import register
+from tests.contract.test_store_callbacks import SHOP as ENDPOINT
+from tests.contract.test_store_callbacks import result, step
 from tests.support import log_records
 from tests.support.log_records import REGISTERED, SHOP, Time
 from workers.audit import AuditQuery
+from workers.callbacks.deliveries import DeliveriesPort
 from workers.postgres.audit_list import PostgresAudit
+from workers.postgres.callbacks import PostgresCallbacks
+from workers.postgres.database import SqlConnection
 from workers.postgres.resends import PostgresResends
 from workers.postgres.state_resend import RESEND_AFTER_MS
 from workers.postgres.store import PostgresOrderStore
@@ -25,6 +31,13 @@ KIM = {"by": "kim", "why": "the consumer lost them"}
 @pytest.fixture
 def resending(store: AnyStore) -> ResendPort:
     return port(store)
+
+
+def deliveries_of(store: AnyStore) -> DeliveriesPort:
+    if isinstance(store, SqliteOrderStore):
+        return SqliteCallbacks(store.database, store.reads)
+    assert isinstance(store, PostgresOrderStore)
+    return PostgresCallbacks(store.database, store.reads)
 
 
 def port(store: AnyStore) -> ResendPort:
@@ -111,6 +124,68 @@ async def test_refusals_change_nothing(store: AnyStore, work: Processing, resend
     assert await refused(REGISTERED.name, "R1", None) is ResendRefusal.UNKNOWN_VERSION
     assert await refused(SHOP.name, "A1", 4) is ResendRefusal.UNKNOWN_VERSION
     assert await store.events_after(0, 100) == before
+
+
+async def test_pending_callbacks_go_on_with_the_new_numbers(
+    store: AnyStore, work: Processing, resending: ResendPort, time: Time
+) -> None:
+    """Of three versions the first was delivered, the second is in flight, and the third waits behind it."""
+    callbacks = deliveries_of(store)
+    await callbacks.configure([ENDPOINT], now_ms=time.now_ms)
+    await three_versions(work)
+    await send_all(store)
+    (first,) = (await step(callbacks)).due
+    (second,) = (await step(callbacks, result(first))).due
+    assert second.event.id == "shop-sg:A1:2"
+    assert await resending.resend(SHOP.name, "A1", 2, **KIM, now_ms=time.now_ms) == (2, 3)
+    (again,) = (await step(callbacks, result(second))).due
+    assert (again.event.id, again.number > second.number, again.attempts) == ("shop-sg:A1:2", True, 0)
+    (last,) = (await step(callbacks, result(again))).due
+    assert last.event.id == "shop-sg:A1:3"
+    assert (await step(callbacks, result(last))).due == []
+    (page,) = await callbacks.endpoints()
+    assert page.pending == 0
+
+
+async def test_delivered_callbacks_are_made_again(
+    store: AnyStore, work: Processing, resending: ResendPort, time: Time
+) -> None:
+    callbacks = deliveries_of(store)
+    await callbacks.configure([ENDPOINT], now_ms=time.now_ms)
+    await work.process([at(0, 1, log_records.record("A1"))])
+    await send_all(store)
+    (first,) = (await step(callbacks)).due
+    await step(callbacks, result(first))
+    await resending.resend(SHOP.name, "A1", None, **KIM, now_ms=time.now_ms)
+    assert [due.event.id for due in (await step(callbacks)).due] == ["shop-sg:A1:1"]
+
+
+async def test_event_that_moves_while_an_endpoint_takes_it_is_taken_once(
+    cluster: Cluster, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint has read it under its old number, outside of the transaction that writes the delivery."""
+    async with cluster.store() as store:
+        callbacks = PostgresCallbacks(store.database, store.reads)
+        await callbacks.configure([ENDPOINT], now_ms=time.now_ms)
+        await log_records.processing(store, time).process([at(0, 1, log_records.record("A1"))])
+        await send_all(store)
+        look = callbacks._look
+
+        async def then_resend(connection: SqlConnection, *, name: str, now_ms: int) -> object:
+            seen = await look(connection, name=name, now_ms=now_ms)
+            assert seen is not None
+            assert len(seen.events) == 1
+            monkeypatch.undo()
+            await PostgresResends(store.database).resend(SHOP.name, "A1", None, **KIM, now_ms=time.now_ms)
+            return seen
+
+        monkeypatch.setattr(callbacks, "_look", then_resend)
+        assert (await step(callbacks)).due == []
+        (due,) = (await step(callbacks)).due
+        assert due.event.id == "shop-sg:A1:1"
+        assert (await step(callbacks, result(due))).due == []
+        (page,) = await callbacks.endpoints()
+        assert page.pending == 0
 
 
 async def test_leader_of_a_cluster_sends_them_again_in_order_and_the_state_last(workers: Opener, time: Time) -> None:

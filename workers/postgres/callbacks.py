@@ -91,6 +91,7 @@ _SET_STATE = """
 """
 _ALL_DUE = "UPDATE callback_deliveries SET due_at = $2 WHERE endpoint = $1 AND due_at > $2"
 _MOVE = "UPDATE callback_endpoints SET last_number = $2 WHERE name = $1"
+_THERE = "SELECT number FROM outbox WHERE number = ANY($1::bigint[])"
 _DUE = f"""
     SELECT {columns.of("o", EMITTED)}, d.attempts, d.first_at
     FROM callback_deliveries AS d JOIN outbox AS o ON o.number = d.number AND o.id = d.event_id
@@ -277,7 +278,10 @@ async def _advance(
         state = await _write_results(connection, endpoint, before, results, now_ms)
     is_taken = bool(seen.events) and not state.is_disabled and last_number == seen.last_number
     if is_taken:
-        if rows := deliveries.new_rows(endpoint, seen.events, now_ms=now_ms):
+        # An event that was published again since it was read has another number now, further on.
+        there = {number for (number,) in await connection.fetch(_THERE, [each.number for each in seen.events])}
+        new = [each for each in seen.events if each.number in there]
+        if rows := deliveries.new_rows(endpoint, new, now_ms=now_ms):
             await connection.execute(_INSERT, *arrays(rows))
             keys.update(row[2] for row in rows)
         await connection.execute(_MOVE, endpoint.name, seen.events[-1].number)

@@ -3,6 +3,9 @@
 The order's row is locked, so that no newer version is written meanwhile. The leader of the role `sending` finds the
 events like those of a dead worker. A worker that still has a copy of one in flight would request the resend of the
 order's state by the old number, which is gone: so that resend is requested here.
+
+Callbacks that are pending are made anew from the new numbers. Their endpoints are locked after the events have moved:
+`workers.postgres.callbacks` takes an event only while it holds that lock and still finds the event.
 """
 
 from schemas import events
@@ -22,6 +25,12 @@ _EVENTS = """
 _AGAIN = """
     UPDATE outbox SET number = DEFAULT, sent_at = NULL, written_at = $2, again_at = greatest(again_at, $3)
     WHERE number = $1
+"""
+# Their endpoints meet them again under the new numbers. A delivery without its event would stop its order for good.
+_LOCK_ENDPOINTS = "SELECT name FROM callback_endpoints ORDER BY name FOR UPDATE"
+_FORGET_PENDING = """
+    DELETE FROM callback_deliveries AS pending USING callback_endpoints AS endpoint
+    WHERE pending.endpoint = endpoint.name AND pending.number = ANY($1::bigint[]) AND pending.state = 'pending'
 """
 
 
@@ -43,6 +52,8 @@ class PostgresResends:
                 return found
             for event in found:  # one by one, so that the new numbers rise with the versions
                 await connection.execute(_AGAIN, event.number, now_ms, now_ms + RESEND_AFTER_MS)
+            await connection.fetch(_LOCK_ENDPOINTS)
+            await connection.execute(_FORGET_PENDING, [event.number for event in found])
             ids = [events.event_id(scope, number, event.version) for event in found]
             await audit.note(connection, "resend", ids, by=by, why=why, now_ms=now_ms)
             return tuple(event.version for event in found)
