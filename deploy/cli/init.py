@@ -140,9 +140,9 @@ def _answers(questions: _Questions, given: dict[str, str | None], identities: di
         except OSError as error:
             return f"{typed}: {error.strerror}"
 
-    named = questions.answer(
-        "--key", given["key"], "Alipay's public key (a file, or its base64 in one line)", key_fault
-    )
+    is_md5 = sign_type is SignType.MD5
+    asked = "File with the MD5 key" if is_md5 else "Alipay's public key (a file, or its base64 in one line)"
+    named = questions.answer("--key", given["key"], asked, key_fault)
     if questions.missing:
         _refuse_missing(questions.missing)
     try:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -58,11 +59,7 @@ def test_wheel_has_one_top_level_package(unpacked: Path) -> None:
 
 def test_distributions_are_the_same_bytes_from_tree_and_sdist(built: Path, tmp_path: Path) -> None:
     """The fixture's wheel was built from the sdist. Both are built again from a copy with other times and modes."""
-    tree = tmp_path / "tree"
-    ignored = shutil.ignore_patterns(
-        ".venv", ".git", "node_modules", "__pycache__", ".*_cache", ".hypothesis", ".stack"
-    )
-    shutil.copytree(ROOT, tree, ignore=ignored)
+    tree = copied(tmp_path / "tree")
     for path in tree.rglob("*"):
         path.chmod(path.stat().st_mode & 0o700)
         os.utime(path, (1, 1))
@@ -71,6 +68,20 @@ def test_distributions_are_the_same_bytes_from_tree_and_sdist(built: Path, tmp_p
     for pattern in ("*.whl", "*.tar.gz"):
         (one,), (other,) = built.glob(pattern), again.glob(pattern)
         assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
+
+
+def copied(tree: Path) -> Path:
+    """Copy what the sdist may have. Other tests write into other folders meanwhile."""
+    tree.mkdir()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    parts = project["tool"]["hatch"]["build"]["targets"]["sdist"]["only-include"]
+    ignored = shutil.ignore_patterns("node_modules", "__pycache__")
+    for name in ("pyproject.toml", *parts):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+        else:
+            shutil.copy2(ROOT / name, tree / name)
+    return tree
 
 
 def plant_keys_and_accounts(tree: Path) -> None:
