@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
+
+from workers.callbacks.names import HostNames
 
 Network = IPv4Network | IPv6Network
 
@@ -72,7 +73,7 @@ class CheckedResolver(AbstractResolver):
     def __init__(self, allowed: Allowed, *, is_encrypted: bool, resolver: AbstractResolver | None = None) -> None:
         self._allowed = allowed
         self._is_encrypted = is_encrypted
-        self._resolver = resolver or ThreadedResolver()
+        self._resolver = resolver or HostNames()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -131,9 +131,12 @@ def _failed(error: Exception) -> CallbackAnswer:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ForbiddenAddress):
-            return CallbackAnswer(outcome=CallbackOutcome.FORBIDDEN, detail=str(cause)[:DETAIL_CHARACTERS_MAX])
+            return CallbackAnswer(outcome=CallbackOutcome.FORBIDDEN, detail=_shown(str(cause)))
         cause = cause.__cause__ or getattr(cause, "os_error", None)
-    return CallbackAnswer(
-        outcome=CallbackOutcome.UNREACHABLE,
-        detail=f"{type(error).__name__}: {error}".strip(": ")[:DETAIL_CHARACTERS_MAX],
-    )
+    return CallbackAnswer(outcome=CallbackOutcome.UNREACHABLE, detail=_shown(f"{type(error).__name__}: {error}"))
+
+
+def _shown(text: str) -> str:
+    """Return the text as each store can keep it: an error may quote bytes of the answer."""
+    printable = "".join([each if each.isprintable() else "�" for each in text])
+    return printable.strip(": ")[:DETAIL_CHARACTERS_MAX]

@@ -156,6 +156,24 @@ async def test_closed_port_is_unreachable_and_garbage_too(server: Server) -> Non
     assert found.detail
 
 
+async def test_answer_of_wild_bytes_leaves_a_text_that_a_store_can_keep() -> None:
+    async def wild(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 \x00\xff\xfe\x1b[31m 200 \r\n\x00\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    other = await asyncio.start_server(wild, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}/"
+    found = await post(Endpoint(name="shop", url=url, secrets=(SECRET,)))
+    assert found.outcome is CallbackOutcome.UNREACHABLE
+    assert found.detail
+    assert found.detail.isprintable()
+    found.detail.encode()
+    other.close()
+    await other.wait_closed()
+
+
 class ChangingNames(AbstractResolver):
     """A name server that first gives a public address, and then one on loopback."""
 
