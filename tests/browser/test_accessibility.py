@@ -51,6 +51,7 @@ async def town() -> tuple[World, list[str]]:
         "/find?number=nothing",
         "/keys",
         "/audit",
+        "/callbacks?endpoint=hooks",
         "/nowhere",
     ]
 

@@ -15,6 +15,7 @@ from schemas.event_names import EventNames
 from workers.admin import languages, responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
+from workers.admin.callback_pages import CallbackPages
 from workers.admin.callbacks import CallbacksPart
 from workers.admin.console import ConsolePart
 from workers.admin.erase import ErasePart
@@ -211,6 +212,7 @@ def application(
         now_ms=now_ms,
     )
     app.add_routes(keys_part.routes())
+    app.add_routes(CallbackPages(callbacks=callbacks, changes=changes, pages=pages).routes())
     app.add_routes(AuditPages(audit=audit, changes=changes, pages=pages, now_ms=now_ms).routes())
     tail_pages = TailPages(
         accounts=accounts,

@@ -15,6 +15,7 @@ from workers.callbacks.deliveries import CallbackDelivery, CallbacksPort, Delive
 from workers.callbacks.schedule import CallbackOutcome, DeliveryState
 from workers.queries import OrdersPort
 
+DELIVERIES_SHOWN = 50
 _NAME = "{name:[a-z0-9-]{1,64}}"
 
 
@@ -90,10 +91,10 @@ class CallbacksPart:
     async def deliveries(self, request: web.Request) -> web.Response:
         """Return a page of an endpoint's delivery log, the newest event first."""
         name = await self._known(request)
-        limit = responses.whole_number(request, "limit", default=50, most=responses.LIMIT_MAX)
+        limit = responses.whole_number(request, "limit", default=DELIVERIES_SHOWN, most=responses.LIMIT_MAX)
         query = DeliveryQuery(
             endpoint=name,
-            state=_state(request.query.get("state")),
+            state=state_of(request.query.get("state", "")),
             order=await self._key(request.query.get("order", ""), request.query.get("account", "")),
             before=responses.whole_number(request, "before", default=0) or None,
             limit=max(1, limit),
@@ -215,8 +216,13 @@ def _moment(epoch_ms: int | None) -> datetime | None:
     return None if epoch_ms is None else times.from_epoch_ms(epoch_ms)
 
 
-def _state(given: str | None) -> DeliveryState | None:
-    if given is None:
+def state_of(given: str) -> DeliveryState | None:
+    """Return the state that a query names; `None` if it is empty.
+
+    Raises:
+        ApiError: there is no such state.
+    """
+    if not given:
         return None
     try:
         return DeliveryState(given)

@@ -45,6 +45,7 @@ MEANINGS = {
     "foreign_name": "This console is not known by the host name in the address.",
     "unknown_order": "There is no such order.",
     "unknown_account": "There is no such account in accounts.toml.",
+    "unknown_endpoint": "There is no such endpoint in callbacks.toml.",
     "unknown_held": "There is no such held notification.",
     "unknown_notification": "There is no such notification.",
     "unknown_path": "There is no such page.",
@@ -65,6 +66,7 @@ NAVIGATION = (
     ("/orders", "Orders"),
     ("/held", "Held"),
     ("/tail", "Tail"),
+    ("/callbacks", "Callbacks"),
     ("/keys", "Keys"),
     ("/audit", "Audit"),
 )  # path and name of each page in the bar at the top

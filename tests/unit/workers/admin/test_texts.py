@@ -21,7 +21,18 @@ from workers.tail import TailKind
 
 TEMPLATES = ROOT / "workers/admin/templates"
 CHINESE = texts.translations(resources.files("workers.admin").joinpath("templates", "chinese.toml"))
-PAGES = ("/", "/orders", "/orders/shop/A1", "/held", "/held/0-2", "/notifications/0-1", "/tail", "/keys", "/audit")
+PAGES = (
+    "/",
+    "/orders",
+    "/orders/shop/A1",
+    "/held",
+    "/held/0-2",
+    "/notifications/0-1",
+    "/tail",
+    "/keys",
+    "/audit",
+    "/callbacks?endpoint=hooks",
+)
 
 
 def files(*endings: str) -> list[Path]:
