@@ -152,4 +152,4 @@ class FilesInUse:
 
 def forgeable_confirmations(accounts: Iterable[Account], receipt_keys: Sequence[bytes]) -> list[str]:
     """Return the accounts whose header `confirmed` anyone who can write to the topic can set."""
-    return [] if receipt_keys else sorted(account.name for account in accounts if account.notify_verify)
+    return [] if receipt_keys else sorted(each.name for each in accounts if each.notify_verify or each.queries)

@@ -87,6 +87,17 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         "10.20.0.0/16; also without TLS. Empty: only public addresses, by https.",
     )
 
+    query_after_s: float = Field(
+        900.0,
+        ge=1,
+        le=86_400,
+        description="Seconds after which an order that is not paid is asked about at Alipay, and again whenever its "
+        "age has doubled, for three days. For accounts with queries = true.",
+    )
+    queries_per_s: float = Field(
+        5.0, ge=0.01, le=1000, description="Questions to Alipay per second, of all accounts together."
+    )
+
     event_type_prefix: str = Field(
         events.TYPE_PREFIX,
         description="First part of the types of events: a name of yours, such as com.example.payments. Consumers see "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from ingest import admission, signature
+from ingest import admission, answers, signature
 from ingest.errors import Malformed, NotConfirmed, Unauthentic
 from ingest.keys import KeyRing
 from schemas import antom, scopes, times
@@ -88,8 +88,10 @@ def recheck(contents: RecordContents, account: Account, ring: KeyRing) -> str:
 
     Raises:
         Refused: as `check`; also `NotConfirmed` if nothing but notify_verify binds the record to the account, and the
-            record is not marked as confirmed.
+            record is not marked as confirmed; an answer always has to be.
     """
+    if contents.is_answer:
+        return answers.check(contents, account, ring)
     if account.family is Family.ANTOM:
         headers = SigningHeaders(contents.signature, contents.client_id, contents.request_time)
         return _check_message(account, ring, contents.body, headers).key_id

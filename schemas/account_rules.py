@@ -60,8 +60,8 @@ def _retiring_faults(account: Account) -> list[str]:
 def _request_faults(account: Account) -> list[str]:
     """Return the faults of the settings for signing Requests."""
     faults = []
-    if account.merchant_key_file and account.family is Family.ANTOM:
-        faults.append("family antom has no Requests to sign: remove merchant_key_file")
+    if account.merchant_key_file and account.family is Family.ANTOM and not account.queries:
+        faults.append("family antom has no Requests to sign: remove merchant_key_file, or set queries = true")
     elif account.merchant_key_file and account.sign_type is SignType.MD5:
         faults.append("sign_type MD5 signs Requests with md5_key_file: remove merchant_key_file")
     elif account.merchant_key_file and account.sign_type is SignType.DSA:
@@ -76,6 +76,22 @@ def _request_faults(account: Account) -> list[str]:
         for name, address in (("notify_url", account.notify_url), ("gateway_url", account.gateway_url))
         if address is not None and not _is_address(address)
     ]
+    return faults + (_query_faults(account) if account.queries else [])
+
+
+def _query_faults(account: Account) -> list[str]:
+    """Return the faults of an account that asks Alipay about its orders."""
+    faults = []
+    if account.sign_type is SignType.DSA:
+        faults.append("queries cannot be signed with DSA: remove queries")
+    elif account.sign_type is not SignType.MD5 and not account.merchant_key_file:
+        faults.append("queries needs merchant_key_file, your private key")
+    if account.family is Family.MAPI and not (account.partner or account.seller_id):
+        faults.append("queries needs partner, your own 2088 number")
+    if account.family is Family.ANTOM and not account.gateway_url:
+        faults.append("queries needs gateway_url, the address of inquiryPayment in your region")
+    if account.auth_app_ids:
+        faults.append("queries is not for service providers: their merchants' tokens are not known here")
     return faults
 
 

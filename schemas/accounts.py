@@ -105,6 +105,7 @@ class Account(Struct, frozen=True, kw_only=True):
     merchant_certificate_file: str | None = None
     notify_url: str | None = None  # of Requests that name none
     gateway_url: str | None = None  # of the family's production if there is none
+    queries: bool = False  # ask Alipay about orders that are not paid after a time
 
     @property
     def has_secret(self) -> bool:

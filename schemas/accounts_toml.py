@@ -154,8 +154,11 @@ def _converted(settings: dict[str, Any], faults: list[str]) -> dict[str, Any]:
             faults.append(f"{key} must be a list of {entries}")
         else:
             converted[key] = tuple(given)
-    if not isinstance(converted.get("notify_verify", False), bool):
-        faults.append("notify_verify must be true or false")
+    faults += [
+        f"{key} must be true or false"
+        for key in ("notify_verify", "queries")
+        if not isinstance(converted.get(key, False), bool)
+    ]
     for key, kind in (("sign_type", SignType), ("orders", Orders), ("capture", CaptureMode)):
         if key in converted:
             converted[key] = _choice(kind, converted[key])

@@ -2,18 +2,22 @@
 
 from msgspec import structs
 
-from schemas import form, interpret_antom, interpret_form, scopes
+from schemas import form, interpret_answer, interpret_antom, interpret_form, scopes
 from schemas.accounts import Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Notification, Unreadable
 
 
-def read(body: bytes, account: Account, *, is_confirmed: bool = False) -> Notification:
+def read(body: bytes, account: Account, *, is_confirmed: bool = False, is_answer: bool = False) -> Notification:
     """Return the meaning of a body for this account. `is_confirmed`: notify_verify confirmed that it is for it.
+
+    `is_answer`: it is no notification, but the answer to a question of ours.
 
     Raises:
         Unreadable: with the disposition to give the message: `dead` if it is no notification, else `quarantined`.
     """
+    if is_answer:
+        return interpret_answer.read(body, account)
     if account.family is Family.ANTOM:
         return interpret_antom.read(body, account)
     try:

@@ -43,6 +43,7 @@ _FREE_TEXT = frozenset(
 _PAYOUTS = frozenset({"success_details", "fail_details"})
 _DETAILS = _PAYOUTS | {"result_details"}
 _SEPARATORS = re.compile(rb"([\s^$|,;:&=\"'<>])")
+_ELEMENT = re.compile(rb"<([A-Za-z_][A-Za-z0-9_]*)>([^<]+)</")  # of the XML in which the old gateway answers
 _PART = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _KEPT = frozenset(name.decode() for name in DECIDING_NAMES) - {"sign"} - _PAYOUTS
 _KNOWN = frozenset(name.decode() for name in KNOWN_NAMES) | noted.NAMES_OF_FORMS
@@ -81,7 +82,7 @@ def erased(record: Record) -> Record:
 
 def _erased(body: bytes) -> bytes:
     rewriting = _Rewriting(_is_erased, ERASED, is_lenient=False)
-    if _is_message(body):
+    if _is_message(body) or _is_xml(body):
         return rewriting.body(body)
     try:
         form = forms.read(body)
@@ -98,6 +99,10 @@ def _is_message(body: bytes) -> bool:
     return body.lstrip()[:1] in (b"{", b"[")
 
 
+def _is_xml(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"<"
+
+
 class _Rewriting:
     """Replaces the values of some names. `is_lenient`: also of a form that breaks the grammar, which is shown."""
 
@@ -109,7 +114,14 @@ class _Rewriting:
     def body(self, body: bytes) -> bytes:
         if _is_message(body):
             return self._message(body)
+        if _is_xml(body):
+            return _ELEMENT.sub(self._element, body)
         return b"&".join([self._piece(piece) for piece in body.split(b"&")])
+
+    def _element(self, found: re.Match[bytes]) -> bytes:
+        """Return the begin of an element with its text; nothing is known of a charset but that it contains ASCII."""
+        is_meant = self._is_meant(found[1].decode("ascii"))
+        return b"<%b>%b</" % (found[1], self._instead if is_meant else found[2])
 
     def value(self, name: str, value: bytes) -> bytes:
         """Return the decoded value of a parameter."""

@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from schemas.accounts import Family
 
-VERSION = 1
+VERSION = 2  # the newest format; that of answers, so that an older release leaves them for the upgrade
+NOTIFICATION_VERSION = 1
 VERSIONS_READ = range(1, VERSION + 1)
 EPOCH_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999, which is the last that `datetime` knows
 EPOCH_MS_DIGITS_MAX = len(str(EPOCH_MS_MAX))
@@ -38,6 +39,7 @@ class Header(StrEnum):
     RECEIPT = "receipt"  # the receiver's MAC over all of the above (`receipt`)
     KEY_DIGEST = "key-digest"  # of the key in `key-id`: shows a worker that its own key of this id is another
     TRACEPARENT = "traceparent"
+    ANSWER = "answer"  # "1" if the value is no notification, but Alipay's answer to a question of ours
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -61,6 +63,9 @@ class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
 
     The defaults stand for headers that the record lacks. A record without `confirmed` counts as not confirmed.
     `key_digest` is not covered by the receipt MAC: it decides nothing but whether a record is worth waiting for.
+
+    If `is_answer`, the body is Alipay's answer to a question about an order (`schemas.answers`). `path` is then that of
+    the question, `request_time` is Antom's `response-time`, and `confirmed` states that we asked.
     """
 
     account: str
@@ -76,6 +81,7 @@ class RecordContents(Struct, frozen=True, kw_only=True, gc=False):
     signature: bytes = b""
     receipt: bytes = b""
     key_digest: bytes = b""
+    is_answer: bool = False
 
 
 class _Covered(Struct, frozen=True, kw_only=True, gc=False):
@@ -101,7 +107,8 @@ def receipt(contents: RecordContents, secret: bytes) -> bytes:
     A worker with the same secret accepts the MAC instead of verifying the signature again, which costs twenty times as
     much. If the MAC is missing or wrong, the worker verifies the signature.
     """
-    return blake2b(_encode(_covered(contents)), key=secret, digest_size=16).digest()
+    kind = _ANSWER_KIND if contents.is_answer else b""  # a receipt of the one kind is never one of the other
+    return blake2b(_encode(_covered(contents)), key=secret, digest_size=16, person=kind).digest()
 
 
 def _covered(contents: RecordContents) -> _Covered:
@@ -133,8 +140,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 # Values of enums are read once here, because `Header.X.value` is slow and `encode` and `decode` run per notification.
 _WRITTEN_AS = Header.VERSION.value
-_OURS = b"%d" % VERSION
+_OURS = b"%d" % NOTIFICATION_VERSION
 _VERSION = (_WRITTEN_AS, _OURS)
+_ANSWER, _ANSWER_KIND = Header.ANSWER.value, b"answer"
+_OF_ANSWER = ((_WRITTEN_AS, b"%d" % VERSION), (_ANSWER, b"1"))
 _IS_CONFIRMED = Header.CONFIRMED.value
 _CONFIRMED = {True: (_IS_CONFIRMED, b"1"), False: (_IS_CONFIRMED, b"0")}
 _ACCOUNT, _FAMILY, _RECEIVED_AT = Header.ACCOUNT.value, Header.FAMILY.value, Header.RECEIVED_AT.value
@@ -145,7 +154,7 @@ _ANTOM = Family.ANTOM.value
 
 
 def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b"", scope: str = "") -> Record:
-    """Return the record of one verified notification.
+    """Return the record of one verified notification, or answer.
 
     `number` is its order number, or the refund or batch number. `scope` is the number's; empty if it is the account.
     `receipt_mac` is the record's `receipt`; empty if the receiver has no receipt key.
@@ -170,6 +179,8 @@ def encode(contents: RecordContents, number: str | bytes, receipt_mac: bytes = b
         headers += ((_RECEIPT, receipt_mac),)
     if contents.key_digest:
         headers += ((_KEY_DIGEST, contents.key_digest),)
+    if contents.is_answer:
+        headers = (*_OF_ANSWER, *headers[1:])
     return Record(key_of(scope or contents.account, number), contents.body, headers)
 
 
@@ -213,6 +224,7 @@ def decode(record: Record, *, now_ms: int | None = None) -> RecordContents:
         signature=signature,
         receipt=get(_RECEIPT, b""),
         key_digest=get(_KEY_DIGEST, b""),
+        is_answer=get(_ANSWER) == b"1",
     )
 
 

@@ -138,16 +138,10 @@ RETRY_PENDING = MetricFamily(
     labels=("tier",),
 )
 HELD = MetricFamily(
-    name="alipay_notify_held",
-    kind="counter",
-    help="Notifications held, by disposition and reason.",
-    labels=("disposition", "reason"),
+    name="alipay_notify_held", kind="counter", help="Notifications held.", labels=("disposition", "reason")
 )
 HELD_NOW = MetricFamily(
-    name="alipay_notify_held_notifications",
-    kind="gauge",
-    help="Held notifications not yet resolved.",
-    labels=("disposition",),
+    name="alipay_notify_held_notifications", kind="gauge", help="Held, not yet resolved.", labels=("disposition",)
 )
 HELD_OLDEST = MetricFamily(
     name="alipay_notify_held_oldest_timestamp_seconds",
@@ -191,6 +185,12 @@ FENCED_WRITES = MetricFamily(
     name="alipay_notify_fenced_writes",
     kind="counter",
     help="Transactions rolled back by the version check because another worker updated the order; they are retried.",
+)
+QUESTIONS = MetricFamily(
+    name="alipay_notify_questions", kind="counter", help="Questions about unpaid orders.", labels=("account", "outcome")
+)
+RECOVERED = MetricFamily(
+    name="alipay_notify_recovered", kind="counter", help="Orders changed by such an answer.", labels=("account",)
 )
 OUTBOX_PENDING = MetricFamily(
     name="alipay_notify_outbox_pending_events",

@@ -161,7 +161,9 @@ class HeldDecisions:
         try:
             contents = record_format.decode(record, now_ms=self._now_ms())
             account = self._accounts.get(contents.account)
-            return None if account is None else interpret.read(contents.body, account, is_confirmed=True)
+            if account is None:
+                return None
+            return interpret.read(contents.body, account, is_confirmed=True, is_answer=contents.is_answer)
         except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
             return None
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from schemas import scopes, telemetry, topics, trace_context
+from schemas import answers, scopes, telemetry, topics, trace_context
 from schemas.currencies import EXPONENTS
 from schemas.dispositions import HELD, Disposition
 from schemas.events import Outgoing
@@ -95,6 +95,7 @@ class WorkerMetrics:
         for reason in CONTRADICTIONS.values():
             self._held.of(Disposition.QUARANTINED.value, reason.value)
         self._amount = by_account(telemetry.AMOUNT, registry)
+        self._recovered = by_account(telemetry.RECOVERED, registry)
         self._delay = histogram(telemetry.DELIVERY_DELAY, registry).of()
         self._steps = histogram(telemetry.PROCESSING_DURATION, registry)
         self._end_to_end = histogram(telemetry.END_TO_END, registry)
@@ -131,6 +132,9 @@ class WorkerMetrics:
             self._processed[disposition].inc(count)
             if disposition in HELD:
                 self._held.of(disposition.value, reason.value).inc(count)
+        for each in counted:
+            if each.type in answers.TYPES and each.disposition is Disposition.APPLIED and each.version is not None:
+                self._recovered.of(self._account(each.account)).inc()
         new = (each for each in counted if each.status and each.position not in retried)
         for (account, status), count in collections.Counter((each.account, each.status) for each in new).items():
             self._statuses.of(self._account(account), _status(status)).inc(count)
@@ -258,8 +262,9 @@ class _Children:
 
 
 def _happened_at(notification: Notification) -> datetime | None:
-    """Return the time of the notification's own event, if it has one."""
-    return None if notification.news in OF_THE_PAYMENT else notification.happened_at
+    """Return the time of the notification's own event, if it has one. An answer is no delivery of Alipay's."""
+    is_other = notification.news in OF_THE_PAYMENT or notification.type in answers.TYPES
+    return None if is_other else notification.happened_at
 
 
 def _by_tier(parked: Iterable[ParkedCount]) -> dict[str, int]:

@@ -128,7 +128,9 @@ class RecordReader:
         scope = contents.account
         try:
             try:
-                notification = interpret.read(contents.body, opened.account, is_confirmed=opened.is_confirmed)
+                notification = interpret.read(
+                    contents.body, opened.account, is_confirmed=opened.is_confirmed, is_answer=contents.is_answer
+                )
             except Unreadable as error:
                 scope = interpret.scope(contents.body, opened.account)
                 self._check_confirmable(contents, opened.account, error)

@@ -250,7 +250,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry.get("erased_at"):
         why += f"; bytes erased on {entry['erased_at'][:10]}, so it cannot be verified"
     event = f" ({entry['news'].replace('_', ' ')})" if entry["news"] else ""
-    what = (entry["status"] or entry["type"] or "unreadable") + event
+    asked = "asked Alipay: " if entry.get("is_answer") else ""  # a server of an earlier release does not have it
+    what = asked + (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])
     return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]
 

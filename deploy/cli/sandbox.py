@@ -57,6 +57,9 @@ def sandbox(
     admin_token: admin_api.Token = "",
     notify: Annotated[str, typer.Option(help="The receiver of the notifications.")] = DEFAULT_NOTIFY,
     time_scale: Annotated[float, typer.Option(min=0.001, help="Retry so many times as fast as Alipay.")] = 1.0,
+    drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Lose this share of the notifications: the merchant has to ask.")
+    ] = 0.0,
     profile: Annotated[str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …")] = "cn-4m",
 ) -> None:
     """Run the sandbox until SIGTERM or Ctrl-C."""
@@ -75,7 +78,7 @@ def sandbox(
         why = taken if error.errno == errno.EADDRINUSE else error.strerror or error
         terminal.fail(f"The sandbox cannot start: {why}")
     try:
-        world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify)
+        world = World.create(directory, gateway_url=server.url_of(sock), notify_base=notify, queries=True)
     except (OSError, WorldError) as error:
         sock.close()
         terminal.fail(f"The sandbox cannot start: {error}")
@@ -87,6 +90,7 @@ def sandbox(
         request_url=requests.redirect_url,
         profile=chosen,
         time_scale=time_scale,
+        drop=drop,
     )
     asyncio.run(_run_until_signal(running))
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry
 
-from deploy import callbacks, process, tracing
+from deploy import asking, callbacks, process, tracing
 from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmations
 from deploy.callbacks_file import CallbacksFile
 from deploy.cluster import callback_store, connections, housekeeping
@@ -33,6 +33,7 @@ from workers.admin.probes import Check, Readiness
 from workers.admin.process_state import OwnProcess, ProcessRole
 from workers.app import Worker
 from workers.kafka import clients
+from workers.kafka.appending import KafkaAppending
 from workers.kafka.events import KafkaEvents
 from workers.kafka.source import KafkaSource
 from workers.kafka.telemetry import GroupTelemetry
@@ -58,8 +59,8 @@ from workers.traces import NOT_TRACED
 ASIDE_S = 3 * ASK_EVERY_S  # each other worker has asked for the lease by then
 
 FORGEABLE = (
-    "this account uses notify_verify, but no receipt key is set: anyone who can write to the topic can fake a "
-    "confirmation; set ALIPAY_NOTIFY_RECEIPT_KEY_FILE to the same file on all processes"
+    "this account uses notify_verify or queries, but no receipt key is set: anyone who can write to the topic can fake "
+    "a confirmation; set ALIPAY_NOTIFY_RECEIPT_KEY_FILE to the same file on all processes"
 )
 
 
@@ -175,6 +176,11 @@ async def running(
             now_ms=now_ms,
             leads=lambda: store.leadership.is_leading,
         )
+        appending = KafkaAppending(
+            lambda: clients.producer(connection, client_id=name),
+            topic=topics.named(topics.NOTIFICATION, settings.topic_prefix),
+        )
+        stack.push_async_callback(appending.stop)
         sending: Sequence[Chore] = ()
         if callbacks_file is not None:
             deliveries, candidacy = await callback_store.opened(stack, settings, holder=name)
@@ -201,6 +207,19 @@ async def running(
             learnt.run,
             at_risk.run,
             key_uses.run,
+            asking.reconciling(
+                accounts=accounts,
+                directory=settings.accounts.parent,
+                orders=store,
+                append=appending.append,
+                receipts=authenticator.receipt,
+                leads=lambda: store.leadership.is_leading,
+                now_ms=now_ms,
+                after_s=settings.query_after_s,
+                per_s=settings.queries_per_s,
+                registry=registry,
+                log=log_writer,
+            ),
             partial(
                 erasure.erase_for_ever,
                 PostgresErasure(store.database),

@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from deploy import callbacks, process, start_errors, tracing, watchdog
+from deploy import asking, callbacks, process, start_errors, tracing, watchdog
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.callbacks_file import CallbacksFile
 from deploy.directory_lock import AlreadyRunning
@@ -24,6 +24,7 @@ from deploy.embedded.callbacks import SqliteCallbacks
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.erasure import SqliteErasure
 from deploy.embedded.fatal_records import SqliteBegunNotes
+from deploy.embedded.journal import Journal
 from deploy.embedded.key_uses import SqliteKeyUses
 from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
@@ -36,11 +37,13 @@ from deploy.process import Chore
 from deploy.request_signing import RequestSigner
 from deploy.settings import EmbeddedSettings
 from ingest import app as ingest_app
+from ingest.errors import Unavailable
 from ingest.http.server import Receiver
 from ingest.metrics import ReceiverMetrics
 from ingest.recent_refusals import RecentRefusals
 from schemas import telemetry
 from schemas.events import Outgoing
+from schemas.record_format import Record
 from workers import app as workers_app
 from workers import erasure, metrics
 from workers.admin import app
@@ -52,6 +55,7 @@ from workers.admin.process_state import OwnProcess, ProcessRole
 from workers.admin.processes import OnlyThisProcess
 from workers.app import Worker
 from workers.emission import NOTHING_AWAY, Published
+from workers.errors import InfrastructureDown
 from workers.key_uses import KeyUses
 from workers.learnt_accounts import LearntAccounts
 from workers.log_lines import WorkerLog
@@ -224,6 +228,19 @@ async def running(
             learnt.run,
             at_risk.run,
             key_uses.run,
+            asking.reconciling(
+                accounts=accounts,
+                directory=settings.accounts.parent,
+                orders=files.store,
+                append=partial(_append, files.journal),
+                receipts=authenticator.receipt,
+                leads=lambda: True,
+                now_ms=clock.epoch_ms,
+                after_s=settings.query_after_s,
+                per_s=settings.queries_per_s,
+                registry=registry,
+                log=log_writer,
+            ),
             partial(
                 erasure.erase_for_ever,
                 erasure_port,
@@ -253,6 +270,14 @@ async def running(
             )
         public_url = process.url(settings.host, health.receiver.port)
         yield EmbeddedEngine(public_url, admin_url)
+
+
+async def _append(journal: Journal, record: Record) -> None:
+    """Append the answer to a question; as `workers.reconciliation.Append`."""
+    try:
+        await journal.append(record)
+    except Unavailable as error:
+        raise InfrastructureDown(str(error)) from error
 
 
 async def _let_go(source: JournalSource, loop: LoopName) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 
 from deploy.sandbox import field_sets, gateway, pages, serials, signing
+from deploy.sandbox.answers import TradeQueries
 from deploy.sandbox.delivery import DeliveryJob, Sender
 from deploy.sandbox.gateway import RefusedRequestError, VerifiedRequest
 from deploy.sandbox.issued import IssuedIds
@@ -75,10 +76,13 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 class Cashier:
     """The routes of the gateway and the cashier, and their payments."""
 
-    def __init__(self, *, world: World, sender: Sender, issued: IssuedIds, notify_delay_s: float) -> None:
+    def __init__(
+        self, *, world: World, sender: Sender, issued: IssuedIds, queries: TradeQueries, notify_delay_s: float
+    ) -> None:
         self._world = world
         self._sender = sender
         self._issued = issued
+        self._queries = queries
         self._notify_delay_s = notify_delay_s
         self._chance = SystemRandom()
         self._numbers = serials.Serials(self._chance)
@@ -113,6 +117,8 @@ class Cashier:
             service = params.get("service", "")
             if service == gateway.VERIFY_SERVICE:
                 return self._verify(params)
+            if self._queries.is_question(params):
+                return self._queries.answer(params)
             if service == gateway.REFUND_SERVICE:
                 return self._refund(params)
             if service in gateway.PAY_SERVICES or params.get("method") in gateway.PAY_METHODS:

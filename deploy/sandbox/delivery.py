@@ -23,8 +23,10 @@ from typing import Literal, Protocol
 import aiohttp
 import msgspec
 
+from deploy.sandbox.dropping import Dropping
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import SignedDelivery, UnsignedNotification
+from deploy.sandbox.trades import Trades
 from schemas import retry_profiles
 from schemas.retry_profiles import Profile
 
@@ -129,6 +131,8 @@ class Sender:
         timeout_s: float = ANSWER_TIMEOUT_S,
         observer: AttemptObserver | None = None,
         history: DeliveryHistory | None = None,
+        trades: Trades | None = None,
+        dropping: Dropping | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._http = http
@@ -139,6 +143,8 @@ class Sender:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
         self._observer = observer
         self._history = history
+        self._trades = trades
+        self._dropping = dropping
         self._sleep = sleep
 
     async def pause(self, seconds: float) -> None:
@@ -169,6 +175,8 @@ class Sender:
         """
         self._announce(job)
         sent_at = job.at + timedelta(seconds=self._profile.offset_s(number))
+        if self._dropping is not None and self._dropping.takes(job.notification.notify_id):
+            return self._dropped(job, number=number, sent_at=sent_at)
         delivery = job.notification.delivery(sent_at)
         async with self._open:
             self._record("call", job, number=number)
@@ -177,6 +185,15 @@ class Sender:
         self._record(attempt.outcome, job, number=number, status=attempt.status, why=attempt.why)
         if attempt.outcome == "ok" and settles:
             self._settle(job)
+        if self._observer is not None:
+            self._observer(attempt)
+        return attempt
+
+    def _dropped(self, job: DeliveryJob, *, number: int, sent_at: datetime) -> Attempt:
+        """Return the attempt of a notification that is lost on its way: no merchant will ever get it."""
+        answer = _Answer(status=None, body=b"", why="lost on its way, on purpose", elapsed_ms=0.0)
+        attempt = self._attempt(job, answer, number=number, sent_at=sent_at)
+        attempt = msgspec.structs.replace(attempt, again_in_s=None)
         if self._observer is not None:
             self._observer(attempt)
         return attempt
@@ -215,6 +232,8 @@ class Sender:
 
     def _announce(self, job: DeliveryJob) -> None:
         """Make the id known to notify_verify before the merchant can ask about it, except for a forgery."""
+        if self._trades is not None and not job.forged:
+            self._trades.note(job.notification)
         identity = job.notification.account.identity
         if identity.family == "mapi" and not job.forged:
             self._issued.issue(identity.partner, job.notification.notify_id)

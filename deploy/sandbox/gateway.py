@@ -270,8 +270,8 @@ def _on_behalf(account: SandboxAccount, token: str) -> SandboxAccount:
 
 class _BizContent(msgspec.Struct, frozen=True):
     out_trade_no: str
-    total_amount: str
-    subject: str
+    total_amount: str = ""
+    subject: str = ""
     trans_currency: str = ""
 
 

@@ -67,6 +67,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the account's merchant signs Requests: with its own key, or with the secret of MD5."""
         return self.family != "antom" and self.sign_type != "DSA"
 
+    @property
+    def can_ask(self) -> bool:
+        """Return whether the account's merchant can ask about its orders; a service provider's orders are of others."""
+        return self.sign_type != "DSA" and not self.merchants
+
+    @property
+    def can_ask_with_key(self) -> bool:
+        """Return whether it does so with a key of its own."""
+        return self.can_ask and self.sign_type != "MD5"
+
     def of_merchant(self, auth_app_id: str) -> Identity:
         """Return a service provider's identity for one of its merchants, who has a seller number of its own."""
         return msgspec.structs.replace(self, auth_app_id=auth_app_id, seller_id=f"2088{auth_app_id[-12:]}")

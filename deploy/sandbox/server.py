@@ -25,11 +25,14 @@ from aiohttp.typedefs import Handler
 
 from deploy.sandbox import pages, planning, playing, scenario, scenario_files, serials
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
+from deploy.sandbox.answers import TradeQueries
 from deploy.sandbox.cashier import Cashier
 from deploy.sandbox.delivery import PROFILES, Attempt, Sender
+from deploy.sandbox.dropping import Dropping
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
 from deploy.sandbox.shop import RedirectUrl, Shop
+from deploy.sandbox.trades import Trades
 from deploy.sandbox.world import World, WorldError
 from schemas.retry_profiles import Profile
 from workers.admin import languages
@@ -66,6 +69,7 @@ class SandboxServer:
         profile: Profile | None = None,
         time_scale: float = 1.0,
         notify_delay_s: float = 1.0,
+        drop: float = 0.0,
     ) -> None:
         self.world = world
         self.url = url_of(sock)
@@ -80,6 +84,8 @@ class SandboxServer:
         self._scenarios = scenario_files.load_all()
         self._planner = planning.Planner(SystemRandom())
         self._recent: deque[Attempt] = deque(maxlen=_RECENT_MAX)
+        self.dropping = Dropping(drop, SystemRandom().random)
+        self.trades = Trades()
         self._plays: set[asyncio.Task[None]] = set()
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
@@ -104,14 +110,23 @@ class SandboxServer:
                 issued=self.issued,
                 time_scale=self._time_scale,
                 observer=self._recent.appendleft,
+                trades=self.trades,
+                dropping=self.dropping,
             )
             self._admin = AdminApi(http=http, url=self._admin_url, token=self._admin_token)
+            queries = TradeQueries(self.world, self.trades)
             cashier = Cashier(
-                world=self.world, sender=self._sender, issued=self.issued, notify_delay_s=self._notify_delay_s
+                world=self.world,
+                sender=self._sender,
+                issued=self.issued,
+                queries=queries,
+                notify_delay_s=self._notify_delay_s,
             )
             starting.push_async_callback(cashier.close)
             starting.push_async_callback(self._stop_plays)
-            runner = web.AppRunner(self._app(cashier, http, self._admin), access_log=None, shutdown_timeout=0.5)
+            runner = web.AppRunner(
+                self._app(cashier, queries, http, self._admin), access_log=None, shutdown_timeout=0.5
+            )
             await runner.setup()
             starting.push_async_callback(runner.cleanup)
             await web.SockSite(runner, self._sock).start()
@@ -164,7 +179,9 @@ class SandboxServer:
         task.add_done_callback(self._plays.discard)
         return True
 
-    def _app(self, cashier: Cashier, http: aiohttp.ClientSession, admin: AdminApi) -> web.Application:
+    def _app(
+        self, cashier: Cashier, queries: TradeQueries, http: aiohttp.ClientSession, admin: AdminApi
+    ) -> web.Application:
         shop = Shop(
             world=self.world,
             http=http,
@@ -173,11 +190,12 @@ class SandboxServer:
             shop_url=self.url,
         )
         app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[languages.choose, pages.errors, _same_site])
-        app.add_routes([*cashier.routes(), *shop.routes()])
+        app.add_routes([*cashier.routes(), *queries.routes(), *shop.routes()])
         app.add_routes([
             web.get("/", self._home),
             web.get("/recent", self._recent_rows),
             web.post("/scenarios", self._play_requested),
+            web.post("/dropping", self._drop_requested),
             web.get("/assets/{name}", pages.asset),
             web.get("/favicon.ico", _no_icon),
         ])  # fmt: skip
@@ -194,7 +212,17 @@ class SandboxServer:
             profile=self._profile.name,
             time_scale=f"{self._time_scale:g}",
             rows=self._rows(),
+            drops=self.dropping.share > 0,
         )
+
+    async def _drop_requested(self, request: web.Request) -> web.StreamResponse:
+        """Lose all further notifications, or none."""
+        form = await request.post()
+        if form.get("drop") == "all":
+            self.dropping.share = 1.0
+        else:
+            self.dropping.release()
+        raise web.HTTPSeeOther("/")
 
     async def _recent_rows(self, _request: web.Request) -> web.Response:
         return pages.fragment("attempt_rows.html", rows=self._rows())

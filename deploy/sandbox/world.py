@@ -38,6 +38,7 @@ class WorldError(Exception):
     """The directory has no usable world; the message gives the remedy."""
 
 
+ANTOM_QUESTION = "/ams/api/v1/payments/inquiryPayment"
 _ROOT = "root"  # the certificate authority of this Alipay
 
 
@@ -77,23 +78,34 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def create(
-        cls, directory: Path, *, gateway_url: str, notify_base: str, identities: Sequence[Identity] = IDENTITIES
+        cls,
+        directory: Path,
+        *,
+        gateway_url: str,
+        notify_base: str,
+        identities: Sequence[Identity] = IDENTITIES,
+        queries: bool | None = None,
     ) -> World:
         """Create or renew the world in this directory. When it returns, keys and accounts.toml are on disk.
 
-        `gateway_url` is the sandbox's own address and `notify_base` the receiver's, both without a path.
+        `gateway_url` is the sandbox's own address and `notify_base` the receiver's, both without a path. With `queries`
+        the merchants ask about their unpaid orders; `None` leaves that as it is.
         """
-        addresses = _Addresses(gateway_url=gateway_url.rstrip("/"), notify_base=notify_base.rstrip("/"))
+        if queries is None:
+            queries = _asks(directory)
+        addresses = _Addresses(
+            gateway_url=gateway_url.rstrip("/"), notify_base=notify_base.rstrip("/"), queries=queries
+        )
         for half in (directory / "alipay", directory / "merchant" / "keys"):
             half.mkdir(parents=True, exist_ok=True, mode=0o700)
         for identity in identities:
             for sign_type, key in _keys_of(identity):
                 _ensure_key(directory, key, sign_type, identity.family)
-            if identity.signs_requests and identity.sign_type != "MD5":
+            if (identity.signs_requests and identity.sign_type != "MD5") or (queries and identity.can_ask_with_key):
                 _ensure_merchant_key(directory, identity.name)
         _ensure_certificates(directory, [one for one in identities if one.is_certified])
         _write(directory / "world.json", msgspec.json.format(msgspec.json.encode(addresses)), mode=0o600)
-        text = accounts_toml(addresses.gateway_url, addresses.notify_base, identities)
+        text = accounts_toml(addresses.gateway_url, addresses.notify_base, identities, queries=queries)
         _write(_accounts_path(directory), text.encode(), mode=0o644)
         return cls.load(directory, identities)
 
@@ -107,7 +119,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         try:
             addresses = msgspec.json.decode((directory / "world.json").read_bytes(), type=_Addresses)
             accounts = {identity.name: _account(directory, identity) for identity in identities}
-            merchant_keys = {one.name: _merchant_key(directory, one) for one in identities if one.signs_requests}
+            asks = addresses.queries
+            signing_ones = [one for one in identities if one.signs_requests or (asks and one.can_ask_with_key)]
+            merchant_keys = {one.name: _merchant_key(directory, one) for one in signing_ones}
             numbers = {one.name: _numbers(directory, one) for one in identities if one.is_certified}
         except FileNotFoundError as missing:
             raise WorldError(
@@ -147,15 +161,28 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 class _Addresses(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     notify_base: str
+    queries: bool = False
 
 
-def accounts_toml(gateway_url: str, notify_base: str, identities: Sequence[Identity] = IDENTITIES) -> str:
+def _asks(directory: Path) -> bool:
+    """Return whether the merchants of a world that may be in this directory ask about their orders."""
+    try:
+        return msgspec.json.decode((directory / "world.json").read_bytes(), type=_Addresses).queries
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return False
+
+
+def accounts_toml(
+    gateway_url: str, notify_base: str, identities: Sequence[Identity] = IDENTITIES, *, queries: bool = False
+) -> str:
     """Return the merchant's configuration of all demo accounts; key paths are relative to the file."""
     head = "# The merchant's side of the sandbox; written again whenever the sandbox starts.\n"
-    return head + "".join(f"\n[accounts.{one.name}]\n{_settings(one, gateway_url, notify_base)}" for one in identities)
+    return head + "".join(
+        f"\n[accounts.{one.name}]\n{_settings(one, gateway_url, notify_base, queries=queries)}" for one in identities
+    )
 
 
-def _settings(one: Identity, gateway_url: str, notify_base: str) -> str:
+def _settings(one: Identity, gateway_url: str, notify_base: str, *, queries: bool) -> str:
     settings: dict[str, str | bool | list[str]] = {"family": one.family, "sign_type": one.sign_type}
     for name in ("app_id", "client_id", "seller_id", "partner"):
         if value := getattr(one, name):
@@ -178,6 +205,11 @@ def _settings(one: Identity, gateway_url: str, notify_base: str) -> str:
         if one.sign_type != "MD5":
             settings["merchant_key_file"] = f"keys/{one.name}.key"
         settings |= {"notify_url": notify_base + one.path, "gateway_url": f"{gateway_url}/gateway.do"}
+    if queries and one.can_ask:
+        settings["queries"] = True
+        if one.product == "antom":
+            address = f"{gateway_url}{ANTOM_QUESTION}"
+            settings |= {"merchant_key_file": f"keys/{one.name}.key", "gateway_url": address}
     settings["orders"] = "registered" if one.registered else "any"
     lines = "".join(f"{name} = {_toml(value)}\n" for name, value in settings.items())
     return lines + _key_settings(one) + "".join(_retiring(one.name, former) for former in one.former)

@@ -85,7 +85,7 @@ def load(account: Account, directory: Path) -> MerchantKey:
         return MerchantKey(_parsed(directory, account.md5_key_file, key_files.md5_secret))
     assert account.merchant_key_file is not None
     key = _parsed(directory, account.merchant_key_file, private_key)
-    bits_min = RSA2_BITS_MIN if account.sign_type is SignType.RSA2 else RSA_BITS_MIN
+    bits_min = RSA_BITS_MIN if account.sign_type is SignType.RSA else RSA2_BITS_MIN
     if key.key_size < bits_min:
         raise BadKey(
             f"{account.merchant_key_file} is an RSA key of {key.key_size} bits: sign_type {account.sign_type} needs at "

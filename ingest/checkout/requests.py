@@ -82,17 +82,25 @@ def redirect_url(
     Raises:
         BadRequest: with all faults of `params`.
     """
+    if not _is_web_address(gateway):
+        raise BadRequest(["the gateway must be an http or https address"])
+    return _bounded(f"{gateway}?{query(params, key=key, sign_type=sign_type, charset=charset)}")
+
+
+def query(params: Mapping[str, str], *, key: SigningKey, sign_type: str = "RSA", charset: str = "utf-8") -> str:
+    """Return the signed parameters of `redirect_url` without the gateway's address, as a form has them.
+
+    Raises:
+        BadRequest: with all faults of `params`.
+    """
     given = {"_input_charset": charset, **params}
     faults = _faults(given)
     if given["_input_charset"].lower() != charset.lower():
         faults.append(f"_input_charset differs from the charset of the text, {charset}")
-    if not _is_web_address(gateway):
-        faults.append("the gateway must be an http or https address")
     _check(faults, given, key=key, sign_type=sign_type, charset=charset)
     signed = sorted((name, value) for name, value in given.items() if value)
     text = "&".join(f"{name}={value}" for name, value in signed).encode(charset)
-    query = urlencode([*signed, ("sign", _signature(text, key, sign_type)), ("sign_type", sign_type)], encoding=charset)
-    return _bounded(f"{gateway}?{query}")
+    return urlencode([*signed, ("sign", _signature(text, key, sign_type)), ("sign_type", sign_type)], encoding=charset)
 
 
 def page_url(gateway: str, params: Mapping[str, str], *, key: rsa.RSAPrivateKey) -> str:

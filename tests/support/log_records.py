@@ -4,7 +4,7 @@ Nothing here is signed: a check that accepts everything replaces the signature c
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from ingest.receive import Log
@@ -40,7 +40,7 @@ PROVIDER = Account(
     app_id="2021000000000001",
     auth_app_ids=("any",),
 )
-ANTOM_HEADERS = {"client_id": b"C", "request_time": b"2025-06-05T01:10:31Z", "signature": b"s"}
+ANTOM_HEADERS: dict[str, Any] = {"client_id": b"C", "request_time": b"2025-06-05T01:10:31Z", "signature": b"s"}
 ACCOUNTS = {account.name: account for account in (SHOP, REGISTERED, PROVIDER)}
 
 

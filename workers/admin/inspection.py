@@ -9,19 +9,19 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from schemas import antom, form, interpret_form, personal, record_format, times
+from schemas import answers, antom, form, interpret_form, personal, record_format, times
 from schemas.accounts import Account, Family
 from schemas.interpret_form import mask
 from schemas.record_format import Record, RecordContents
 
 # The fields by which a person decides, in this order: the payment, its outcome, its amounts, and its merchant.
 DECIDING = (
-    "notify_type", "notifyType", "trade_status", "result.resultStatus", "result.resultCode", "out_trade_no",
-    "paymentRequestId", "trade_no", "paymentId", "total_amount", "total_fee", "paymentAmount.value",
+    "notify_type", "notifyType", "trade_status", "paymentStatus", "result.resultStatus", "result.resultCode",
+    "out_trade_no", "paymentRequestId", "trade_no", "paymentId", "total_amount", "total_fee", "paymentAmount.value",
     "paymentAmount.currency", "currency", "trans_currency", "trans_amount", "rmb_fee", "price", "refund_fee",
     "refund_status", "out_biz_no", "refundRequestId", "refundAmount.value", "refundAmount.currency", "gmt_payment",
-    "paymentTime", "gmt_refund", "gmt_close", "seller_id", "app_id", "auth_app_id", "subject", "notify_id",
-    "notify_time",
+    "send_pay_date", "paymentTime", "gmt_refund", "gmt_close", "seller_id", "app_id", "auth_app_id", "subject",
+    "notify_id", "notify_time",
 )  # fmt: skip
 ERASED = "personal data was erased from its bytes on"
 VALUE_CHARACTERS_MAX = 2000
@@ -47,8 +47,15 @@ def fields(record: Record, accounts: Mapping[str, Account], *, is_revealed: bool
     """Return names and values as text, empty if they cannot be parsed; inner names are joined by dots."""
     contents = _decode(record)
     account = None if contents is None else accounts.get(contents.account)
+    if contents is not None and contents.is_answer and account is not None:
+        pairs = _answer_pairs(record.value, account)
+        return _of(pairs, is_revealed=is_revealed)
     is_antom = (account is not None and account.family is Family.ANTOM) or record.value[:1] == b"{"
     pairs = _message_pairs(record.value) if is_antom else _form_pairs(record.value, account)
+    return _of(pairs, is_revealed=is_revealed)
+
+
+def _of(pairs: list[tuple[str, str]], *, is_revealed: bool) -> dict[str, str]:
     return {_shown(name): _shown(value) if is_revealed else _masked(name, value) for name, value in pairs[:FIELDS_MAX]}
 
 
@@ -97,6 +104,13 @@ def _form_pairs(body: bytes, account: Account | None) -> list[tuple[str, str]]:
     except form.BadForm:
         return []
     return list(interpret_form.for_display(read, account.charset if account else "utf-8").items())
+
+
+def _answer_pairs(body: bytes, account: Account) -> list[tuple[str, str]]:
+    try:
+        return _flat("", dict(answers.fields(body, account.family)))
+    except answers.BadAnswer:
+        return []
 
 
 def _message_pairs(body: bytes) -> list[tuple[str, str]]:

@@ -121,7 +121,7 @@ def read(record: Record, accounts: Mapping[str, Account]) -> Notification | Unre
         account = accounts.get(contents.account)
         if account is None or account.family.value != contents.family:
             return None
-        return interpret.read(contents.body, account, is_confirmed=contents.confirmed)
+        return interpret.read(contents.body, account, is_confirmed=contents.confirmed, is_answer=contents.is_answer)
     except (record_format.BadRecord, record_format.NewerRecord):
         return None
     except Unreadable as unreadable:

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from schemas import retry_profiles, times, topics
+from schemas import answers, retry_profiles, times, topics
 from schemas.dispositions import Disposition, Reason
 from schemas.retry_profiles import Profile
 from workers.admin import deliveries
@@ -66,6 +66,8 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     which the first came at `first_received_at`.
 
     Personal data was erased from its bytes at `erased_at`, null if it was not; they cannot be verified since.
+
+    If `is_answer`, it was not sent: it is Alipay's answer to a question of ours, because no notification came.
     """
 
     notification_id: str
@@ -83,6 +85,7 @@ class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     position: str
     erased_at: datetime | None
     steps: tuple[Step, ...]
+    is_answer: bool
 
 
 class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
@@ -284,6 +287,7 @@ def _notification(
         position=str(delivery.position),
         erased_at=None if erased_at_ms is None else times.from_epoch_ms(erased_at_ms),
         steps=steps,
+        is_answer=delivery.type in answers.TYPES,
     )
 
 

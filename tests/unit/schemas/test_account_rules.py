@@ -32,6 +32,18 @@ def faults_of(**settings: Any) -> str:
         ({"family": "antom", "merchant_key_file": "k"}, "family antom has no Requests to sign"),
         ({"sign_type": "MD5", "merchant_key_file": "k"}, "sign_type MD5 signs Requests with md5_key_file"),
         ({"sign_type": "DSA", "merchant_key_file": "k"}, "Requests cannot be signed with DSA"),
+        ({"queries": "yes"}, "queries must be true or false"),
+        ({"queries": True}, "queries needs merchant_key_file"),
+        ({"queries": True, "sign_type": "DSA"}, "queries cannot be signed with DSA"),
+        (
+            {"queries": True, "merchant_key_file": "k", "seller_id": None, "notify_verify": True},
+            "queries needs partner",
+        ),
+        ({"queries": True, "merchant_key_file": "k", "family": "antom", "client_id": "C"}, "queries needs gateway_url"),
+        (
+            {"queries": True, "merchant_key_file": "k", "family": "openapi", "app_id": "A", "auth_app_id": ["B"]},
+            "queries is not for service providers",
+        ),
         ({"merchant_certificate_file": "c"}, "merchant_certificate_file belongs to family openapi"),
         ({"notify_url": "https://pay.example/n?a=1"}, "notify_url must be a complete https address"),
         ({"gateway_url": "mapi.alipay.com"}, "gateway_url must be a complete https address"),
@@ -68,3 +80,17 @@ def faults_of(**settings: Any) -> str:
 )
 def test_each_contradiction_is_reported(settings: dict[str, Any], fault: str) -> None:
     assert fault in faults_of(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"family": "mapi", "sign_type": "RSA", "keys": ["k.pem"], "seller_id": "2088", "merchant_key_file": "k"},
+        {"family": "mapi", "sign_type": "MD5", "md5_key_file": "f", "seller_id": "2088"},
+        {"family": "openapi", "sign_type": "RSA2", "keys": ["k.pem"], "app_id": "A", "merchant_key_file": "k"},
+        {"family": "antom", "keys": {"1": "k.pem"}, "client_id": "C", "merchant_key_file": "k",
+         "gateway_url": "https://open.example/ams/api/v1/payments/inquiryPayment"},
+    ],
+)  # fmt: skip
+def test_account_of_each_family_can_ask(settings: dict[str, Any]) -> None:
+    assert accounts_toml.parse({"accounts": {"shop": settings | {"queries": True}}})["shop"].queries

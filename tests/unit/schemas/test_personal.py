@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas import form as forms
 from schemas import interpret, personal
 from schemas.accounts import Account
-from schemas.record_format import Header
+from schemas.record_format import Header, Record
 from tests.support import antom_kinds, log_records
 from tests.support.admin import ANTOM
 from tests.support.log_records import ANTOM_HEADERS, SHOP
@@ -152,3 +152,10 @@ def test_any_message_stays_json_with_the_same_members(message: dict[str, object]
     for name in ("a", "out_trade_no"):
         if name in message and isinstance(message[name], int | None):
             assert hidden[name] == message[name]
+
+
+def test_elements_of_an_answer_are_hidden_by_their_name() -> None:
+    body = b"<trade><buyer_email>a@b.c</buyer_email><trade_no>2026</trade_no><subject>Tea</subject></trade>"
+    assert personal.hidden(body) == body.replace(b"a@b.c", b"***")
+    erased = personal.erased(Record(b"k", body, ())).value
+    assert erased == body.replace(b"a@b.c", b"erased").replace(b"Tea", b"erased")

@@ -154,3 +154,14 @@ def test_receipt_covers_all_contents_and_needs_the_secret() -> None:
     assert record_format.receipt(digested, b"s" * 32) == receipt, "workers of earlier releases know no key digest"
     for field, other in (("body", b"a=c"), ("account", "shop2"), ("confirmed", True), ("path", b"/"), ("key_id", "l")):
         assert record_format.receipt(msgspec.structs.replace(decoded, **{field: other}), b"s" * 32) != receipt
+
+
+def test_answer_is_a_record_of_its_own_kind() -> None:
+    """A release that knows notifications only leaves it for the upgrade."""
+    answer = structs.replace(MESSAGE, is_answer=True, confirmed=True)
+    record = record_format.encode(answer, "A-1")
+    assert dict(record.headers)[Header.VERSION] == b"2"
+    assert record_format.decode(record) == answer
+    assert dict(record_format.encode(MESSAGE, "A-1").headers)[Header.VERSION] == b"1"
+    notification = structs.replace(answer, is_answer=False)
+    assert record_format.receipt(answer, b"k" * 32) != record_format.receipt(notification, b"k" * 32)

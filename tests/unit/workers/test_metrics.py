@@ -2,19 +2,22 @@
 
 import asyncio
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from schemas import telemetry
+from schemas import record_format, telemetry
 from schemas.orders import ClosedBecause
 from schemas.trace_context import TraceContext
+from tests.support import log_records
 from tests.support.admin import ACCOUNTS, NOW_MS, World, form
 from tests.support.waiting import until
 from workers import metrics
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import WorkerMetrics
+from workers.settlement.plan import LogRecord, Position
 
 RETRY_PENDING = "alipay_notify_retry_pending_notifications"
 
@@ -43,6 +46,23 @@ async def test_status_without_a_time_of_its_own_has_no_delay(status: str) -> Non
     await world.deliver(form("A1", trade_status=status, gmt_payment="2026-01-01 00:00:00"))
     assert value(world, "alipay_notify_trade_status_total", account="shop", trade_status=status) == 1
     assert value(world, "alipay_notify_delivery_delay_seconds_count") == 0
+
+
+async def test_order_that_an_answer_changed_is_recovered_and_has_no_delay_of_delivery() -> None:
+    world = World()
+    body = (
+        b"<alipay><is_success>T</is_success><response><trade><out_trade_no>A1</out_trade_no><trade_no>2026</trade_no>"
+        b"<trade_status>TRADE_SUCCESS</trade_status><total_fee>12.80</total_fee>"
+        b"<gmt_payment>2026-01-01 00:00:00</gmt_payment></trade></response></alipay>"
+    )
+    answer = structs.replace(
+        record_format.decode(log_records.sealed(body, "A1", account=ACCOUNTS["shop"])), is_answer=True
+    )
+    for offset in (1, 2):
+        await world.processing.process([LogRecord(Position(0, offset), record_format.encode(answer, "A1"))])
+    await world.deliver_raw(urlencode(form("B1")).encode(), "B1")
+    assert value(world, "alipay_notify_recovered_total", account="shop") == 1
+    assert value(world, "alipay_notify_delivery_delay_seconds_count") == 1
 
 
 async def test_retry_of_a_parked_notification_is_not_counted_as_a_new_one() -> None:

@@ -16,7 +16,9 @@ from aiohttp import web
 
 from deploy.sandbox import delivery, planning, playing, scenario_files
 from deploy.sandbox.delivery import PROFILES, Attempt, DeliveryHistory, DeliveryJob, Sender
+from deploy.sandbox.dropping import Dropping
 from deploy.sandbox.issued import IssuedIds
+from deploy.sandbox.trades import Trades
 from deploy.sandbox.world import World
 from schemas import retry_profiles
 from tests.unit.deploy.sandbox.receiver import Answer, Receiver, always, receiving
@@ -274,3 +276,14 @@ def check_antom(world: World, receiver: Receiver) -> None:
     signature = b64decode(unquote(headers["signature"].split("signature=")[1]))
     text = f"POST /notify/demo-antom\n{headers['client-id']}.{headers['request-time']}.".encode() + receiver.bodies[0]
     key.verify(signature, text, padding.PKCS1v15(), hashes.SHA256())
+
+
+async def test_lost_notification_is_known_at_alipay_and_not_sent_again(
+    http: aiohttp.ClientSession, world: World
+) -> None:
+    trades, dropping = Trades(), Dropping(1.0, lambda: 0.0)
+    lost = job(world, "http://127.0.0.1:1")
+    attempts = await sender(http, profile="cn-4m", trades=trades, dropping=dropping).deliver(lost)
+    assert [(each.outcome, each.again_in_s) for each in attempts] == [("silent", None)]
+    assert "on purpose" in attempts[0].why
+    assert trades.of("demo-md5", lost.notification.order) == lost.notification

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from deploy import accounts_file
 from deploy.sandbox import certificates, signing
 from deploy.sandbox.identities import IDENTITIES
 from deploy.sandbox.world import World, WorldError
@@ -114,3 +115,20 @@ def test_damaged_world_is_refused(tmp_path: Path) -> None:
 def test_unknown_account_is_refused_with_the_known_ones(world: World) -> None:
     with pytest.raises(WorldError, match="demo-antom"):
         world.account("shop")
+
+
+def test_merchants_that_ask_do_so_until_they_are_told_otherwise(tmp_path: Path) -> None:
+    asking = [one for one in IDENTITIES if one.name in ("demo-cn", "demo-antom")]
+
+    def configured(queries: bool | None) -> set[str]:
+        world = World.create(
+            tmp_path, gateway_url="http://127.0.0.1:7", notify_base="http://b", identities=asking, queries=queries
+        )
+        accounts = accounts_file.read(world.accounts_file)
+        assert set(world.merchant_keys) >= {name for name, each in accounts.items() if each.queries}
+        return {name for name, each in accounts.items() if each.queries}
+
+    assert configured(None) == set()
+    assert configured(True) == {"demo-cn", "demo-antom"}
+    assert configured(None) == {"demo-cn", "demo-antom"}
+    assert configured(False) == set()

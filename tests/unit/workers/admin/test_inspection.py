@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
+from msgspec import structs
 
 from schemas import record_format
 from schemas.accounts import Account
@@ -70,3 +71,18 @@ def test_lone_surrogates_and_nul_of_a_message_are_shown_escaped() -> None:
     shown = inspection.fields(log_records.sealed(body, "N1"), ACCOUNTS)
     assert {"note\\udfff": "a\\ud83d", "x": "6.0E-5", "y": "\\u0000"}.items() <= shown.items()
     assert "".join(shown.values()).isprintable()
+
+
+def test_fields_of_an_answer_are_those_of_its_trade() -> None:
+    body = (
+        b"<alipay><is_success>T</is_success><response><trade><trade_no>2026</trade_no>"
+        b"<buyer_email>someone@example.com</buyer_email></trade></response></alipay>"
+    )
+    contents = RecordContents(
+        account=SHOP.name, family="mapi", received_at_ms=1, path=b"", content_type=b"", key_id="", confirmed=True,
+        body=body, is_answer=True,
+    )  # fmt: skip
+    record = record_format.encode(contents, "A-1")
+    assert inspection.fields(record, ACCOUNTS) == {"trade_no": "2026", "buyer_email": "som***"}
+    unreadable = record_format.encode(structs.replace(contents, body=b"<alipay>"), "A-1")
+    assert inspection.fields(unreadable, ACCOUNTS) == {}

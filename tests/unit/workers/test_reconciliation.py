@@ -1,0 +1,303 @@
+"""Orders are asked about at the right times, by the leader only, and not faster than they may be."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from schemas import telemetry
+from schemas.accounts import Account, Family, SignType
+from schemas.dispositions import Flag
+from schemas.orders import Status, View
+from schemas.record_format import Record
+from tests.support import waiting
+from tests.support.fakes import MemoryLogger
+from workers import metrics, reconciliation
+from workers.errors import InfrastructureDown
+from workers.queries import OrderList, OrderPage, OrderPlace, OrderQuery
+from workers.reconciliation import Answered, AnswerKind, Reconciliation
+
+AFTER_S = 600
+RECORD = Record(b"shop:A-1", b"{}", ())
+NEWS = Answered(kind=AnswerKind.NEWS, record=RECORD)
+
+
+def account(name: str, *, queries: bool = True) -> Account:
+    return Account(name=name, family=Family.OPENAPI, sign_type=SignType.RSA2, app_id="2021", queries=queries)
+
+
+class Orders:
+    """An order store with a list, whose orders are given with the time of their last change."""
+
+    def __init__(self) -> None:
+        self.changed_at_ms: dict[str, int] = {}
+        self.flags: dict[str, tuple[Flag, ...]] = {}
+        self.is_down = False
+        self.queries: list[OrderQuery] = []
+
+    async def order_list(self, query: OrderQuery) -> OrderList:
+        if self.is_down:
+            raise InfrastructureDown("the store is away")
+        self.queries.append(query)
+        assert query.since_ms is not None
+        assert query.before_ms is not None
+        newest = sorted(self.changed_at_ms.items(), key=lambda each: -each[1])
+        found = [(number, at) for number, at in newest if query.since_ms <= at < query.before_ms]
+        found = [each for each in found if not query.is_flagged or self.flags.get(each[0])]
+        first = 0 if query.after is None else [number for number, _ in found].index(query.after.number) + 1
+        page = found[first : first + query.limit]
+        more = len(found) > first + query.limit
+        last = OrderPlace(changed_at_ms=page[-1][1], number=page[-1][0], account="shop") if page and more else None
+        return OrderList(pages=tuple(self._page(number) for number, _ in page), next_=last)
+
+    def _page(self, number: str) -> OrderPage:
+        view = View(
+            status=Status.WAITING, closed_because=None, trade=None, amount_minor=None, currency=None,
+            refunded_minor=0, flags=self.flags.get(number, ()),
+        )  # fmt: skip
+        return OrderPage(account="shop", number=number, order=None, view=view, deliveries=(), events=())
+
+
+class Town:
+    """A loop over fakes, and a clock."""
+
+    def __init__(self, *names: str, per_s: float = 10_000) -> None:
+        self.accounts = {name: account(name) for name in names or ("shop",)}
+        self.orders, self.log = Orders(), MemoryLogger()
+        self.now_ms = 1_760_000_000_000
+        self.now_s = 0.0  # a monotonic clock that stands still; 0 for the real one
+        self.leads = True
+        self.answers: dict[str, Answered] = {}
+        self.asked: list[str] = []
+        self.appended: list[Record] = []
+        self.is_log_down = False
+        self.registry = CollectorRegistry()
+        self.loop = Reconciliation(
+            accounts=self.accounts, orders=self.orders, ask=self.ask, append=self.append, leads=lambda: self.leads,
+            now_ms=lambda: self.now_ms, after_s=AFTER_S, per_s=per_s,
+            questions=metrics.by_account(telemetry.QUESTIONS, self.registry), log=self.log, chance=lambda: 0.5,
+            now_s=lambda: self.now_s or time.monotonic(),
+        )  # fmt: skip
+
+    async def ask(self, account: Account, order: str, /) -> Answered:
+        self.asked.append(order)
+        return self.answers.get(order, Answered(kind=AnswerKind.UNPAID))
+
+    async def append(self, record: Record, /) -> None:
+        if self.is_log_down:
+            raise InfrastructureDown("the log is away")
+        self.appended.append(record)
+
+    async def after(self, seconds: float) -> Sequence[str]:
+        """What is asked when so much time has passed."""
+        self.now_ms += round(seconds * 1000)
+        self.asked = []
+        await self.loop.look()
+        await self.loop.ask_until(time.monotonic() + 30)
+        return self.asked
+
+    def sold(self, *numbers: str) -> None:
+        self.orders.changed_at_ms |= dict.fromkeys(numbers, self.now_ms)
+
+
+async def test_unpaid_order_is_asked_about_when_due_and_whenever_its_age_has_doubled() -> None:
+    town = Town()
+    await town.after(0)
+    town.sold("A-1")
+    asked = [await town.after(60) for _ in range(40)]
+    assert [minute for minute, numbers in enumerate(asked, 1) if numbers] == [11, 21, 41][:2], asked
+    assert await town.after(2 * 60) == ["A-1"]
+    assert await town.after(3 * 86_400) == ["A-1"], "at most once in one look, however much came due"
+    assert await town.after(3 * 86_400) == [], "Alipay has given up long ago"
+
+
+async def test_first_look_asks_about_all_that_is_unpaid_the_newest_first() -> None:
+    town = Town()
+    for number in ("A-1", "A-2", "A-3"):
+        town.sold(number)
+        town.now_ms += 1000
+    assert await town.after(AFTER_S) == ["A-3", "A-2", "A-1"]
+    assert await town.after(1) == []
+
+
+async def test_orders_of_many_pages_are_all_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "PAGE", 10)
+    town = Town()
+    town.sold(*(f"A-{number}" for number in range(95)))
+    assert sorted(await town.after(AFTER_S + 1)) == sorted(town.orders.changed_at_ms)
+
+
+async def test_more_orders_than_may_wait_leave_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "WAITING_MAX", 2)
+    town = Town()
+    for number in ("A-1", "A-2", "A-3"):
+        town.sold(number)
+        town.now_ms += 1000
+    assert await town.after(AFTER_S) == ["A-3", "A-2"]
+
+
+async def test_order_reported_as_paid_and_as_expired_is_asked_about_too() -> None:
+    town = Town()
+    town.sold("A-1")
+    town.orders.flags["A-1"] = (Flag.PAID_AND_EXPIRED,)
+    assert await town.after(AFTER_S + 1) == ["A-1"]
+    assert any(query.is_flagged for query in town.orders.queries)
+
+
+async def test_answer_with_news_is_appended() -> None:
+    town = Town()
+    town.sold("A-1")
+    town.answers["A-1"] = NEWS
+    await town.after(AFTER_S + 1)
+    assert town.appended == [RECORD]
+
+
+async def test_order_whose_answer_could_not_be_appended_is_asked_about_again() -> None:
+    town = Town()
+    town.sold("A-1")
+    town.answers["A-1"] = NEWS
+    town.is_log_down = True
+    with pytest.raises(InfrastructureDown):
+        await town.after(AFTER_S + 1)
+    town.is_log_down = False
+    assert await town.after(1) == ["A-1"]
+    assert town.appended == [RECORD]
+
+
+async def test_look_that_failed_goes_back_as_far_the_next_time() -> None:
+    town = Town()
+    await town.after(0)
+    town.sold("A-1")
+    town.orders.is_down = True
+    with pytest.raises(InfrastructureDown):
+        await town.after(AFTER_S + 1)
+    town.orders.is_down = False
+    assert await town.after(1) == ["A-1"]
+
+
+@pytest.mark.parametrize("kind", [AnswerKind.NO_ANSWER, AnswerKind.REFUSED])
+async def test_gateway_without_an_answer_is_asked_again_after_ever_longer_rests(
+    kind: AnswerKind,
+) -> None:
+    town = Town()
+    town.sold("A-1", "A-2")
+    town.answers = dict.fromkeys(("A-1", "A-2"), Answered(kind=kind, detail="why"))
+    town.now_ms += AFTER_S * 1000 + 1
+    await town.loop.look()
+    moments = []
+    for second in range(4000):
+        town.now_s = 1000.0 + second
+        before = len(town.asked)
+        await town.loop.ask_until(town.now_s + 0.5)
+        moments += [second] * (len(town.asked) - before)
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+    assert gaps[:6] == [2, 4, 8, 16, 32, 64]
+    assert max(gaps) <= reconciliation.REST_MAX_S
+    assert {"A-1", "A-2"} == set(town.asked), "no order is forgotten for the gateway's fault"
+    lines = town.log.of("question without an answer")
+    assert (lines[0]["reason"], lines[0]["error"]) == (kind.value, "why")
+    assert len(lines) < len(moments), "an outage is told ever more rarely"
+    town.answers.clear()
+    town.now_s += reconciliation.REST_MAX_S * 1.5 + 1
+    await town.loop.ask_until(town.now_s + 100)
+    assert town.asked[-2:] in (["A-1", "A-2"], ["A-2", "A-1"])
+
+
+async def test_order_with_wrong_answers_only_is_let_go_until_its_age_has_doubled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciliation, "REST_S", 0.0)
+    for kind in (AnswerKind.UNAUTHENTIC, AnswerKind.NOT_OURS, AnswerKind.UNREADABLE):
+        town = Town()
+        town.sold("A-1")
+        town.answers["A-1"] = Answered(kind=kind, detail="why")
+        for _ in range(10):
+            await town.after(AFTER_S / 8)
+        assert town.asked == []
+        assert town.appended == []
+
+
+async def test_order_that_cannot_be_asked_about_delays_no_other() -> None:
+    town = Town()
+    town.sold("A-1", "A-2")
+    town.answers["A-2"] = Answered(kind=AnswerKind.UNASKABLE, detail="too long")
+    assert sorted(await town.after(AFTER_S + 1)) == ["A-1", "A-2"]
+
+
+async def test_account_that_rests_delays_no_other() -> None:
+    town = Town("bad", "good")
+    town.sold("A-1")
+    town.answers["A-1"] = Answered(kind=AnswerKind.NO_ANSWER)
+    assert await town.after(AFTER_S + 1) == ["A-1", "A-1"]
+
+
+async def test_only_the_leader_asks() -> None:
+    town = Town()
+    town.sold("A-1")
+    town.leads = False
+    assert await town.after(AFTER_S + 1) == []
+    town.leads = True
+    assert await town.after(1) == ["A-1"]
+
+
+async def test_account_without_queries_costs_nothing() -> None:
+    town = Town()
+    town.accounts["shop"] = account("shop", queries=False)
+    town.sold("A-1")
+    assert await town.after(AFTER_S + 1) == []
+    assert town.orders.queries == []
+
+
+async def test_account_that_is_removed_is_not_asked_about_any_more() -> None:
+    town = Town()
+    town.sold("A-1")
+    town.now_ms += AFTER_S * 1000 + 1
+    await town.loop.look()
+    del town.accounts["shop"]
+    await town.loop.ask_until(time.monotonic() + 1)
+    await town.loop.look()
+    assert town.asked == []
+
+
+async def test_questions_keep_their_distance() -> None:
+    town = Town(per_s=50)
+    town.sold(*(f"A-{number}" for number in range(10)))
+    began_s = time.monotonic()
+    await town.after(AFTER_S + 1)
+    assert time.monotonic() - began_s >= 9 / 50
+
+
+async def test_outcomes_are_counted_by_account() -> None:
+    town = Town()
+    town.sold("A-1")
+    await town.after(AFTER_S + 1)
+    labels = {"account": "shop", "outcome": "unpaid"}
+    assert town.registry.get_sample_value("alipay_notify_questions_total", labels) == 1
+
+
+async def test_loop_goes_on_over_outages_and_changes_of_the_leader() -> None:
+    town = Town()
+    town.loop._look_every_s = 0.01
+    town.orders.is_down = True
+    town.sold("A-1")
+    town.now_ms += AFTER_S * 1000 + 1
+    running = asyncio.create_task(town.loop.run())
+    async with asyncio.timeout(30):
+        await waiting.until(lambda: bool(town.log.of("reconciliation delayed")), within_s=30)
+        town.leads, town.orders.is_down = False, False
+        await asyncio.sleep(0.2)
+        assert town.asked == []
+        town.leads = True
+        await waiting.until(lambda: bool(town.asked), within_s=30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_clock_that_is_set_back_asks_about_nothing() -> None:
+    town = Town()
+    town.sold("A-1")
+    await town.after(AFTER_S + 1)
+    assert await town.after(-3600) == []
