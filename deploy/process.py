@@ -14,14 +14,15 @@ A receiver:
   In all at most 29 s.
 
 A worker:
-  1. background tasks are cancelled; the admin port closes, so readiness is gone               4 s
+  1. background tasks are cancelled, attempts at callbacks finish or are dropped;
+     the admin port closes, so readiness is gone                                              10 s
   2. consumer and sweeper finish the batch in hand, or drop it at the next retry              12 s
   3. the relay sends what lies in the outbox, once more                                       10 s
   4. the consumer leaves its group; the event producer closes                              8 + 8 s
   5. the store gives its leases back and closes                                               30 s
   6. the last spans are exported, if the process traces                                        3 s
   7. queued log lines are written                                                              2 s
-  In all a few seconds if PostgreSQL and Kafka answer, about 78 s if both hang.
+  In all a few seconds if PostgreSQL and Kafka answer, about 84 s if both hang.
 
 Service managers send SIGKILL after 45 s. That loses nothing: records in hand are not committed and are redelivered,
 events that are not acknowledged stay in the outbox. A second signal exits at once.

@@ -1,7 +1,6 @@
 """Callbacks of a running engine to services of which one is slow, one fails and one is down, over SIGKILL."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +14,8 @@ from tests.support import callback_receivers, flood_corpus
 from tests.support.callback_receivers import Receiver, receiving
 from tests.support.processes import Engine, eventually
 
-ORDERS = int(os.environ.get("CALLBACK_ORDERS", "40"))
+ORDERS = 40
 ACCOUNTS = ("demo-cn", "demo-md5", "demo-app")
-WITHIN_S = 120 + ORDERS / 4
 
 
 class Services:
@@ -35,8 +33,8 @@ def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
     engine.end()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(WITHIN_S):
+async def until(condition: Callable[[], object], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - a condition of several servers
             await asyncio.sleep(0.05)
 
@@ -44,24 +42,31 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_every_event_arrives_everywhere_in_order_over_sigkill(
     world: World, engine: Engine, tmp_path: Path
 ) -> None:
+    await every_event_arrives(world, engine, tmp_path, orders=ORDERS)
+
+
+async def every_event_arrives(world: World, engine: Engine, directory: Path, *, orders: int) -> int:
+    """Send so many orders' notifications to an engine that is killed once; return the number of their events."""
+    within_s = 120 + orders / 2
     services = Services()
     services.slow.may_answer.clear()
     services.failing.status = 500
-    file = callback_receivers.write_file(tmp_path, services.all)
+    file = callback_receivers.write_file(directory, services.all)
     async with receiving(services.healthy, services.slow, services.failing):
         await asyncio.to_thread(engine.start, ALIPAY_NOTIFY_CALLBACKS=str(file))
-        items = list(flood_corpus.generate(world, seed=7, orders=ORDERS, now=datetime.now(UTC), accounts=ACCOUNTS))
+        items = list(flood_corpus.generate(world, seed=7, orders=orders, now=datetime.now(UTC), accounts=ACCOUNTS))
         sent = asyncio.create_task(sending.send_all(items, lambda: engine.public, history=History()))
-        await until(lambda: len(services.healthy.arrived) >= ORDERS // 2)
+        await until(lambda: len(services.healthy.arrived) >= orders // 2, within_s)
         await asyncio.to_thread(engine.kill)
         await asyncio.to_thread(engine.start, ALIPAY_NOTIFY_CALLBACKS=str(file))
         await sent
-        await asyncio.to_thread(_settle, engine)
+        await asyncio.to_thread(_settle, engine, within_s)
         wanted = await asyncio.to_thread(_versions, engine)
-        assert sum(map(len, wanted.values())) > ORDERS
+        count = sum(map(len, wanted.values()))
+        assert count > orders
 
         # The slow one has answered nothing, the failing one accepted nothing, one is away: none delays the healthy one.
-        await until(lambda: services.healthy.order_of_versions == wanted)
+        await until(lambda: services.healthy.order_of_versions == wanted, within_s)
         assert (services.slow.arrived, services.failing.arrived) == ([], [])
         assert services.failing.asked > 0
 
@@ -72,11 +77,12 @@ async def test_every_event_arrives_everywhere_in_order_over_sigkill(
             answer = await asyncio.to_thread(engine.post, f"/api/callbacks/{each.name}/enable", {"reason": "mended"})
             assert answer[0] == 200
         for each in (services.slow, services.failing, services.down):
-            await until(lambda each=each: each.order_of_versions == wanted)  # type: ignore[misc]
-        await asyncio.to_thread(_drained, engine)
+            await until(lambda each=each: each.order_of_versions == wanted, within_s)  # type: ignore[misc]
+        await asyncio.to_thread(_drained, engine, within_s)
         await _resend(engine, services.healthy)
         assert await asyncio.to_thread(engine.stop) == 0
         await services.down.stop()
+    return count
 
 
 async def _resend(engine: Engine, service: Receiver) -> None:
@@ -84,28 +90,28 @@ async def _resend(engine: Engine, service: Receiver) -> None:
     before = len(service.arrived)
     body = {"order": order.partition(":")[2], "account": order.partition(":")[0], "version": version, "reason": "lost"}
     assert await asyncio.to_thread(engine.post, "/api/callbacks/healthy/resend", body) == (200, {"resent": 1})
-    await until(lambda: len(service.arrived) > before)
+    await until(lambda: len(service.arrived) > before, 60)
     assert service.arrived[-1] == (order, version)
     name = 'alipay_notify_callback_attempts_total{endpoint="healthy",outcome="delivered"}'
     assert (await asyncio.to_thread(engine.metrics))[name] > 0
 
 
-def _settle(engine: Engine) -> None:
+def _settle(engine: Engine, within_s: float) -> None:
     """Return when no record is behind."""
 
     def is_quiet() -> bool:
         name = "alipay_notify_consumer_lag_messages"
         return sum(value for sample, value in engine.metrics().items() if sample.startswith(name)) == 0
 
-    eventually(is_quiet, within_s=WITHIN_S)
+    eventually(is_quiet, within_s=within_s)
 
 
-def _drained(engine: Engine) -> None:
+def _drained(engine: Engine, within_s: float) -> None:
     def is_drained() -> bool:
         _, answer = engine.get("/api/callbacks")
         return all(each["pending"] == 0 and each["state"] == "active" for each in answer["endpoints"])
 
-    eventually(is_drained, within_s=WITHIN_S)
+    eventually(is_drained, within_s=within_s)
 
 
 def _versions(engine: Engine) -> dict[str, list[int]]:

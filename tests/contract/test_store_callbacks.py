@@ -131,9 +131,18 @@ async def test_failed_event_waits_and_the_later_ones_of_its_order_behind_it(
     assert ids(await step(callbacks)) == ["shop-sg:N2:1"]
     again = await step(callbacks, now_ms=NOW_MS + 5_000, busy=[b"shop-sg:N2"])
     assert [(due.event.id, due.attempts, due.first_at_ms) for due in again.due] == [("shop-sg:N1:1", 1, NOW_MS)]
-    given_up = result(again.due[0], REFUSED, now_ms=NOW_MS + GIVE_UP_MS)
-    after = await step(callbacks, given_up, now_ms=NOW_MS + 6_000, busy=[b"shop-sg:N2"])
+    much_later = result(again.due[0], REFUSED, now_ms=NOW_MS + GIVE_UP_MS)
+    after = await step(callbacks, much_later, now_ms=NOW_MS + 6_000, busy=[b"shop-sg:N2"])
     assert after.is_disabled_now  # it has taken nothing for days
+
+
+async def test_event_that_is_given_up_lets_the_next_of_its_order_go(callbacks: DeliveriesPort, orders: Orders) -> None:
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    await orders.pay("N1")
+    (due,) = (await step(callbacks)).due
+    given_up = structs.replace(result(due, REFUSED), state=DeliveryState.GIVEN_UP, due_ms=0)
+    assert ids(await step(callbacks, given_up)) == ["shop-sg:N1:2"]
+    assert [each.event_id for each in await log(callbacks, state=DeliveryState.GIVEN_UP)] == ["shop-sg:N1:1"]
 
 
 async def test_each_endpoint_gets_what_it_wants_from_its_first_moment_on(

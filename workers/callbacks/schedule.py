@@ -3,9 +3,9 @@
     after attempt   1     2      3        4         5         6     each later one
     wait            5 s   30 s   2 min    10 min    30 min    1 h   2 h                 ± 20 %
 
-An event is given up five days after its first attempt, if its endpoint takes others. An endpoint that has taken none
-for `disable_after_hours` is disabled before that; its events stay pending, and go on when an operator enables it. One
-that answers 410 is disabled at once.
+An event is given up five days after its first attempt, and not before 40 attempts, if its endpoint takes others. An
+endpoint that has taken none for `disable_after_hours` is disabled before that; its events stay pending, and go on when
+an operator enables it. One that answers 410 is disabled at once.
 
 The events of an order wait for each other at an endpoint: the next is sent when the one before is delivered or given
 up. When an endpoint answers again after a minute or more, everything that waits there for its retry is due at once.
@@ -21,6 +21,7 @@ from schemas.times import DAY_MS, HOUR_MS
 WAITS_MS = (5_000, 30_000, 120_000, 600_000, 1_800_000, HOUR_MS, 2 * HOUR_MS)  # the last one for ever
 JITTER = 0.2
 GIVE_UP_MS = 5 * DAY_MS
+GIVE_UP_ATTEMPTS = 40  # at least, which take two days and more: a clock that jumps ahead gives nothing up
 RETRY_AFTER_MS_MAX = HOUR_MS
 FAR_MS = 3 * HOUR_MS  # no wait is so long: a row that is due later was written before the clock was set back
 OUTAGE_MS = 60_000  # shorter ones do not end the waits of others: a single event may fail by its own fault
@@ -101,7 +102,7 @@ def result(
     if answer.outcome is CallbackOutcome.DELIVERED:
         state = DeliveryState.DELIVERED
     # A clock that was set back makes the first attempt look later than now: then nothing is given up.
-    elif first_at_ms is not None and now_ms - first_at_ms >= GIVE_UP_MS:
+    elif attempts >= GIVE_UP_ATTEMPTS and first_at_ms is not None and now_ms - first_at_ms >= GIVE_UP_MS:
         state = DeliveryState.GIVEN_UP
     else:
         due_ms = now_ms + max(wait_ms(attempts, random()), min(answer.retry_after_ms, RETRY_AFTER_MS_MAX))

@@ -60,10 +60,21 @@ def test_endpoint_may_ask_for_a_longer_wait_but_not_for_days() -> None:
 def test_delivered_event_is_done_and_an_old_one_given_up() -> None:
     delivered = result(CallbackOutcome.DELIVERED, at_ms=NOW_MS + GIVE_UP_MS)
     assert (delivered.state, delivered.due_ms, delivered.took_ms) == (DeliveryState.DELIVERED, 0, 20)
-    assert result(at_ms=NOW_MS + GIVE_UP_MS - 1).state is DeliveryState.PENDING
-    assert result(at_ms=NOW_MS + GIVE_UP_MS).state is DeliveryState.GIVEN_UP
+    many = schedule.GIVE_UP_ATTEMPTS
+    assert result(at_ms=NOW_MS + GIVE_UP_MS - 1, attempts=many).state is DeliveryState.PENDING
+    assert result(at_ms=NOW_MS + GIVE_UP_MS, attempts=many).state is DeliveryState.GIVEN_UP
+    assert (
+        result(at_ms=NOW_MS + GIVE_UP_MS, attempts=many - 1).state is DeliveryState.PENDING
+    )  # the clock was set ahead
     assert result(first_at_ms=None).state is DeliveryState.PENDING
     assert result(at_ms=NOW_MS - DAY_MS).state is DeliveryState.PENDING  # the clock was set back
+
+
+def test_five_days_have_more_attempts_than_giving_up_needs() -> None:
+    slowest = [schedule.wait_ms(attempts, 0.999999) for attempts in range(1, schedule.GIVE_UP_ATTEMPTS)]
+    quickest = [schedule.wait_ms(attempts, 0.0) for attempts in range(1, schedule.GIVE_UP_ATTEMPTS)]
+    assert sum(slowest) < GIVE_UP_MS
+    assert sum(quickest) > 2 * DAY_MS
 
 
 def after(state: EndpointState, *results: AttemptResult) -> tuple[EndpointState, bool]:

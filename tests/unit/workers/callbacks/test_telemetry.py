@@ -10,7 +10,7 @@ from tests.support.fakes import MemoryLogger
 from tests.unit.workers.callbacks.test_schedule import result
 from workers.callbacks.deliveries import EndpointPage
 from workers.callbacks.endpoints import Endpoint
-from workers.callbacks.schedule import GIVE_UP_MS, CallbackOutcome, EndpointState
+from workers.callbacks.schedule import GIVE_UP_ATTEMPTS, GIVE_UP_MS, CallbackOutcome, EndpointState
 from workers.callbacks.telemetry import CallbackTelemetry
 
 SHOP = Endpoint(name="shop", url="https://shop.example/", secrets=(b"s" * 24,))
@@ -38,7 +38,7 @@ def test_attempts_are_counted_and_given_up_events_logged() -> None:
     registry, log = CollectorRegistry(), MemoryLogger()
     telemetry = CallbackTelemetry(registry, log)
     telemetry.attempted(SHOP, result(CallbackOutcome.DELIVERED))
-    telemetry.attempted(SHOP, result(at_ms=NOW_MS + GIVE_UP_MS))
+    telemetry.attempted(SHOP, result(at_ms=NOW_MS + GIVE_UP_MS, attempts=GIVE_UP_ATTEMPTS))
     for outcome in ("delivered", "refused", "given_up"):
         labels = {"endpoint": "shop", "outcome": outcome}
         assert registry.get_sample_value("alipay_notify_callback_attempts_total", labels) == 1
