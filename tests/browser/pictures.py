@@ -109,6 +109,7 @@ def console_pages(console: str) -> dict[str, str]:
         "orders-filtered": "/orders?status=PAID&since=24h",
         "held": "/held",
         "tail": "/tail",
+        "callbacks": "/callbacks",
         "keys": "/keys",
         "audit": "/audit",
         "found-nothing": "/find?number=nothing",
