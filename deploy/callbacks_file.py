@@ -75,6 +75,12 @@ def read(path: Path) -> dict[str, Endpoint]:
     return endpoints.parse(configuration, lambda file: endpoints.secret(_text(path.parent / file)))
 
 
+def secret_files(path: Path) -> list[Path]:
+    """Return the files of all secrets of a file that `read` has accepted."""
+    tables = tomllib.loads(_text(path)).get("callbacks", {})
+    return sorted({path.parent / file for table in tables.values() for file in table["secret_files"]})
+
+
 def _text(path: Path) -> str:
     """Return the text of a file.
 

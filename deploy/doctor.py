@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from deploy import accounts_file, file_access, settings
+from deploy import accounts_file, callbacks_file, file_access, settings
 from deploy.settings import EmbeddedSettings
 from ingest import keys
 from ingest.checkout import merchant_keys
@@ -30,6 +30,7 @@ from ingest.settings import PREFIX, BadSettings
 from schemas.accounts import Account, BadAccounts, SignType
 from workers.admin import guard
 from workers.admin.guard import OpenAdmin
+from workers.callbacks.endpoints import BadCallbacks
 
 FREE_LEAST = 256 << 20  # one day of a busy shop's journal; with less, the disk is full within hours
 FREE_COMFORTABLE = 2 << 30
@@ -71,6 +72,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         return [Finding(name="settings", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
     findings.append(Finding(name="settings", state=FindingState.OK, detail="valid"))
     findings += _accounts(configured)
+    findings += _callbacks(configured.callbacks)
     findings += _token(configured)
     findings += _directory(configured.data_dir)
     findings += _databases(configured.data_dir)
@@ -157,6 +159,21 @@ def _secrecy(name: str, file: Path) -> Iterator[Finding]:
         return
     advice = f"chmod 600 {file}, or chmod 700 {file.parent}: its content suffices to forge payments"
     yield Finding(name=name, state=FindingState.WRONG, detail=detail, advice=advice)
+
+
+def _callbacks(file: Path | None) -> Iterator[Finding]:
+    if file is None:
+        return
+    try:
+        endpoints = callbacks_file.read(file)
+    except BadCallbacks as bad:
+        advice = f"correct {file}, or set {PREFIX}CALLBACKS to another file"
+        for fault in bad.faults:
+            yield Finding(name="callbacks", state=FindingState.WRONG, detail=fault, advice=advice)
+        return
+    for secret in callbacks_file.secret_files(file):
+        yield from _secrecy("callbacks", secret)
+    yield Finding(name="callbacks", state=FindingState.OK, detail=f"{', '.join(endpoints) or 'no endpoint'} in {file}")
 
 
 def _token(settings: EmbeddedSettings) -> Iterator[Finding]:

@@ -201,3 +201,17 @@ def test_merchant_key_is_read_and_must_be_secret(open_to_all: Path) -> None:
     ]
     file.chmod(0o600)
     assert {finding.state for finding in doctor._keys(shop, tmp_path)} == {FindingState.OK}
+
+
+def test_callbacks_are_read_and_their_secrets_must_be_secret(open_to_all: Path) -> None:
+    assert [*doctor._callbacks(None)] == []
+    file, secret = open_to_all / "callbacks.toml", open_to_all / "shop.secret"
+    file.write_text('[callbacks.shop]\nurl = "https://shop.example/"\nsecret_files = ["shop.secret"]\n')
+    (missing,) = doctor._callbacks(file)
+    assert (missing.state, "shop.secret" in missing.detail) == (FindingState.WRONG, True)
+    secret.write_text("whsec_" + "QUFB" * 8)
+    secret.chmod(0o644)
+    exposed, read = doctor._callbacks(file)
+    assert (exposed.state, read.state, "shop in" in read.detail) == (FindingState.WRONG, FindingState.OK, True)
+    secret.chmod(0o600)
+    assert [each.state for each in doctor._callbacks(file)] == [FindingState.OK]
