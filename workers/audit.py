@@ -15,6 +15,7 @@ ACTIONS = (
     "callback_resend",
     "discard",
     "erase",
+    "refund_outside",
     "register",
     "replay",
     "replay-log",
@@ -23,9 +24,11 @@ ACTIONS = (
     "replay_start",
     "resend",
     "reveal",
+    "snooze",
     "task_cancel",
     "task_resume",
     "task_start",
+    "unsnooze",
 )
 
 

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from msgspec import structs
 
-from schemas import interpret, record_format, scopes
+from schemas import interpret, money, record_format, scopes
 from schemas.accounts import Account
+from schemas.money import Money
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record
 from workers.backoff import retry_conflicts
@@ -114,8 +115,12 @@ class HeldDecisions:
             DecisionRefused: it is resolved already, or changed.
             VersionConflict, InfrastructureDown: as `Store.settle`.
         """
-        row, verdict = page.row, Verdict(by=by, why=why, at_ms=self._now_ms(), task=task)
+        await self._end(page, Verdict(by=by, why=why, at_ms=self._now_ms(), task=task))
+
+    async def _end(self, page: HeldPage, verdict: Verdict) -> None:
+        """Resolve the row without applying it."""
         _check_unresolved(page)
+        row = page.row
         # Unverified: it was verified before it was held, and its key may be gone by now.
         # The row may be held because its bytes cannot be read in time: it is discarded all the same.
         notification, account = self._notification(row.record), self._accounts.get(scopes.account_of(row.account))
@@ -126,6 +131,25 @@ class HeldDecisions:
             return verdicts.discard(row, notification, snapshot, account, self._notification, verdict)
 
         await self._settle([parsed], row, decide)
+
+    async def refund_outside(self, page: HeldPage, amount: str, *, by: str, why: str) -> None:
+        """Resolve the row of a payment whose money was refunded in Alipay's own portal. `amount` is in whole units.
+
+        Facts that only it has brought leave the order, as by `discard`.
+
+        Raises:
+            DecisionRefused: as `discard`; or it reports no payment, or another amount.
+            VersionConflict, InfrastructureDown: as `Store.settle`.
+        """
+        _check_unresolved(page)
+        reported = self._notification(page.row.record)
+        if reported is None or reported.amount is None:
+            raise DecisionRefused("it reports no payment that could be refunded: discard it")
+        try:
+            refunded = _money(amount, reported.amount.currency)
+        except money.BadMoney as error:
+            raise DecisionRefused(f"{amount!r} is no amount in {reported.amount.currency}: {error}") from None
+        await self._end(page, Verdict(by=by, why=why, at_ms=self._now_ms(), refunded=refunded))
 
     async def _settle(
         self, parsed_records: list[ParsedRecord], row: HeldRow, decide: Callable[[StoreSnapshot], WritePlan]
@@ -166,6 +190,12 @@ class HeldDecisions:
             return interpret.read(contents.body, account, is_confirmed=True, is_answer=contents.is_answer)
         except (record_format.BadRecord, record_format.NewerRecord, Unreadable):
             return None
+
+
+def _money(text: str, currency: str) -> Money:
+    """Return the amount, in smallest units if the currency's decimals are not known; raise `BadMoney` if it is none."""
+    has_decimals = money.text(0, currency) is not None
+    return money.parse_major(text, currency) if has_decimals else money.parse_minor(text, currency)
 
 
 def _in_scope(parsed: ParsedRecord, scope: str) -> ParsedRecord:

@@ -2,17 +2,69 @@
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from schemas.dispositions import HELD
-from workers.queries import HeldPage, HeldQuery
+from schemas.dispositions import HELD, Disposition
+from workers.queries import HeldCount, HeldGroup, HeldPage, HeldQuery
 
 
 def is_kept(query: HeldQuery) -> bool:
-    """Return whether the stores keep the counts of this query, so that they need not count its rows."""
-    return not query.ids and all(each is None for each in (query.order, query.since_ms, query.before_ms))
+    """Return whether the stores keep the counts of this query, so that they need not count its rows.
+
+    They keep them of snoozed and other rows together: `awake` takes the few snoozed ones away.
+    """
+    limits = (query.order, query.since_ms, query.before_ms, query.snoozed_at_ms)
+    return not query.ids and all(each is None for each in limits)
+
+
+def parts_of_awake(query: HeldQuery) -> tuple[HeldQuery, HeldQuery]:
+    """Return the query of all rows, and that of the snoozed ones among them."""
+    return (
+        structs.replace(query, awake_at_ms=None),
+        structs.replace(query, awake_at_ms=None, snoozed_at_ms=query.awake_at_ms),
+    )
+
+
+def oldest_awake(query: HeldQuery, group: HeldGroup) -> HeldQuery:
+    """Return the query of the oldest row of a group, some of whose rows are snoozed."""
+    kind = {"disposition": group.disposition, "reason": group.reason, "account": group.account}
+    return structs.replace(query, **kind, after=None, limit=1)
+
+
+def awake(groups: Sequence[HeldGroup], snoozed: Sequence[tuple[HeldGroup, Sequence[HeldPage]]]) -> Sequence[HeldGroup]:
+    """Return the groups without the snoozed rows; each snoozed group has the page of its oldest row that is awake."""
+    found = {_kind(group): group for group in groups}
+    for gone, oldest in snoozed:
+        known = found.pop(_kind(gone), None)
+        if known is not None and known.count > gone.count and oldest:
+            left = structs.replace(known, count=known.count - gone.count, oldest_ms=oldest[0].row.first_at_ms)
+            found[_kind(gone)] = left
+    return sorted(found.values(), key=lambda group: (-group.count, *_kind(group)))
+
+
+def awake_counts(
+    counts: Sequence[HeldCount], snoozed: Sequence[HeldGroup], oldest_ms: Mapping[Disposition, int]
+) -> tuple[HeldCount, ...]:
+    """Return the counts without the snoozed rows. `oldest_ms` is of rows that are awake, where others are not."""
+    gone = {
+        disposition: sum(group.count for group in snoozed if group.disposition is disposition)
+        for disposition in {group.disposition for group in snoozed}
+    }
+    left = (
+        structs.replace(
+            each,
+            count=each.count - gone.get(each.disposition, 0),
+            oldest_ms=oldest_ms.get(each.disposition) if each.disposition in gone else each.oldest_ms,
+        )
+        for each in counts
+    )
+    return tuple(each for each in left if each.count > 0)
+
+
+def _kind(group: HeldGroup) -> tuple[str, str, str]:
+    return group.disposition.value, group.reason.value, group.account
 
 
 def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:

@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from schemas.dispositions import Disposition, Reason
 from schemas.events import Outgoing
+from schemas.money import Money
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, Refund, Status, View
 from schemas.record_format import Record
@@ -30,7 +31,10 @@ class Emitted(Struct, frozen=True, kw_only=True):
 
 
 class OperatorDecision(Struct, frozen=True, kw_only=True):
-    """An operator's decision on a held notification of an order; `version` is the one that it gave the order."""
+    """An operator's decision on a held notification of an order; `version` is the one that it gave the order.
+
+    `amount` was refunded outside.
+    """
 
     held_id: str
     notification_id: str
@@ -39,6 +43,7 @@ class OperatorDecision(Struct, frozen=True, kw_only=True):
     by: str
     why: str
     at_ms: int
+    amount: Money | None = None
 
 
 class Hold(Struct, frozen=True, kw_only=True):
@@ -146,11 +151,20 @@ class OrderList(Struct, frozen=True, kw_only=True):
     next_: OrderPlace | None
 
 
+class Snooze(Struct, frozen=True, kw_only=True):
+    """Until when a held row is out of the first list and of the gauges, by whom and why."""
+
+    until_ms: int
+    by: str
+    why: str
+
+
 class HeldPage(Struct, frozen=True, kw_only=True):
     """One held notification and its outcome.
 
-    `resolution` is empty while it is unresolved, then `applied`, `duplicate`, `stale`, `accepted` or `discarded`. `by`,
-    `why` and `replays` are of operators: name and reason of the last decision, and the number of replays.
+    `resolution` is empty while it is unresolved, then `applied`, `duplicate`, `stale`, `accepted`, `discarded` or
+    `refunded_outside`. `by`, `why` and `replays` are of operators: name and reason of the last decision, and the number
+    of replays. A `snooze` may be past.
     """
 
     row: HeldRow
@@ -160,6 +174,7 @@ class HeldPage(Struct, frozen=True, kw_only=True):
     why: str
     replays: int
     erased_at_ms: int | None = None
+    snooze: Snooze | None = None
 
 
 class HeldPlace(Struct, frozen=True, kw_only=True):
@@ -173,7 +188,7 @@ class HeldQuery(Struct, frozen=True, kw_only=True):
     """A filter of held notifications, and the page of them; `None` means any. `before_ms` is exclusive.
 
     `account` includes its merchants; `scope` is one of them, or the account without them. `ids` are a selection; none
-    means any.
+    means any. `awake_at_ms` leaves out those that are snoozed at that moment, `snoozed_at_ms` leaves out the others.
     """
 
     account: str | None = None
@@ -185,6 +200,8 @@ class HeldQuery(Struct, frozen=True, kw_only=True):
     since_ms: int | None = None
     before_ms: int | None = None
     resolved: bool = False
+    awake_at_ms: int | None = None
+    snoozed_at_ms: int | None = None
     after: HeldPlace | None = None
     limit: int = 100
 
@@ -200,7 +217,7 @@ class HeldGroup(Struct, frozen=True, kw_only=True):
 
 
 class HeldCount(Struct, frozen=True, kw_only=True):
-    """The number of unresolved rows of one disposition, and the time of the oldest."""
+    """The number of unresolved rows of one disposition that are not snoozed, and the time of the oldest."""
 
     disposition: Disposition
     count: int

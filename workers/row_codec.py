@@ -28,6 +28,7 @@ from workers.queries import (
     OperatorDecision,
     OrderClaim,
     OrderPage,
+    Snooze,
 )
 from workers.settlement import order_view
 from workers.settlement.movements import name_of
@@ -257,7 +258,7 @@ def record(key: bytes, value: bytes, headers: bytes) -> Record:
 
 def held_page(row: Row) -> HeldPage:
     """Return the page from the columns of `HELD_PAGE`."""
-    resolved_at_ms, resolution, by, why, replays, erased_at_ms = row[15:]
+    resolved_at_ms, resolution, by, why, replays, erased_at_ms, snoozed_until_ms, snoozed_by, snoozed_why = row[15:]
     return HeldPage(
         row=held(row),
         resolved_at_ms=resolved_at_ms,
@@ -266,6 +267,7 @@ def held_page(row: Row) -> HeldPage:
         why=why,
         replays=replays,
         erased_at_ms=erased_at_ms,
+        snooze=None if snoozed_until_ms is None else Snooze(until_ms=snoozed_until_ms, by=snoozed_by, why=snoozed_why),
     )
 
 
@@ -293,11 +295,13 @@ def decision_row(decision: DecisionRow) -> Row:
         decision.by,
         decision.why,
         decision.at_ms,
+        None if decision.amount is None else decision.amount.minor,
+        None if decision.amount is None else decision.amount.currency,
     )
 
 
 def operator_decision(row: Row) -> OperatorDecision:
-    """Return the decision from position, notification id, version, action, by whom, why and time."""
+    """Return the decision from position, notification id, version, action, by whom, why, time and amount."""
     return OperatorDecision(
         held_id=str(Position(row[0], row[1])),
         notification_id=row[2],
@@ -306,6 +310,7 @@ def operator_decision(row: Row) -> OperatorDecision:
         by=row[5],
         why=row[6],
         at_ms=row[7],
+        amount=None if row[8] is None else Money(row[8], row[9]),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -21,6 +22,7 @@ from deploy.cli import terminal
 
 DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
+_HELD_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 Url = Annotated[
     str,
@@ -171,3 +173,16 @@ def _error_text(answer: Mapping[str, Any], status: int) -> str:
     if status == 401:
         return f"{detail}. Give the token's file with --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
     return detail
+
+
+def checked_held_id(id_: str) -> str:
+    """Return the id of a held notification.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if _HELD_ID.fullmatch(id_) is None:
+        raise typer.BadParameter(
+            f"{id_!r} is not an id like 0-1234; `alipay-notify held list` shows the ids", param_hint="ID"
+        )
+    return id_

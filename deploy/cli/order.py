@@ -239,7 +239,11 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         id_ = entry.get("notification_id", "")  # a server of an earlier release has none
         return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", id_
     if entry["kind"] == "decision":
-        done = {"accept": "accepted", "discard": "discarded"}.get(entry["action"], entry["action"])
+        names = {"accept": "accepted", "discard": "discarded", "refund_outside": "refunded outside"}
+        done = names.get(entry["action"], entry["action"])
+        if entry.get("refunded_minor") is not None:
+            sum_ = entry["refunded"] or f"{entry['refunded_minor']} smallest units of"
+            done = f"{done}: {sum_} {entry['currency']}"
         why = f"{entry['by']}: {entry['why']}"
         return terminal.moment(entry["at"]), "decision", done, why, entry["version"], entry["held_id"]
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")

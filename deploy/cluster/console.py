@@ -37,6 +37,7 @@ from workers.postgres.erasure import PostgresErasure
 from workers.postgres.key_uses import PostgresKeyUses
 from workers.postgres.recent import RecentRows
 from workers.postgres.resends import PostgresResends
+from workers.postgres.snoozes import PostgresSnoozes
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.settlement.plan import HeldRow
@@ -115,6 +116,7 @@ async def running(
             orders=store,
             held=store,
             replays=store,
+            snoozes=PostgresSnoozes(store.database),
             events=store,
             audit=PostgresAudit(store.database, store.reads),
             erasure=PostgresErasure(store.database),

@@ -9,7 +9,8 @@ from workers.settlement.plan import AccountKey, DecisionRow, Position, PriorNoti
 
 _INSERT = """
     INSERT INTO decisions
-    (log_partition, log_offset, account, order_number, notification_id, version, action, by_whom, why, at_ms)
+    (log_partition, log_offset, account, order_number, notification_id, version, action, by_whom, why, at_ms,
+     amount_minor, currency)
 """
 _RESOLVE = """
     UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL, by_whom = ?, why = ?,
@@ -43,7 +44,7 @@ def decide(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
         by, why, at_ms = decision.by, decision.why, decision.at_ms
         place = (position.partition, position.offset)
         connection.execute(_RESOLVE, (at_ms, decision.resolution, by, why, decision.task, *place))
-        audit(connection, at_ms, decision.action, [str(position)], by, why)
+        audit(connection, at_ms, decision.action, [str(position)], by, decision.audited)
 
 
 def note_replay(

@@ -70,7 +70,8 @@ def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
         conditions += " AND (first_at_ms, log_partition, log_offset) > (?, ?, ?)"
         values += [query.after.first_at_ms, position.partition, position.offset]
     found = connection.execute(
-        f"SELECT {sql.HELD_PAGE} FROM held WHERE {conditions} ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
+        f"SELECT {sql.HELD_PAGE} FROM {_source(query)} WHERE {conditions} "
+        "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
         (*values, query.limit),
     )
     return [row_codec.held_page(row) for row in found]
@@ -78,6 +79,11 @@ def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
 
 def groups(connection: Connection, query: HeldQuery) -> Sequence[HeldGroup]:
     """Count all held notifications that match the query."""
+    if query.awake_at_ms is not None and held_lists.is_kept(query):
+        every, asleep = held_lists.parts_of_awake(query)
+        snoozed = groups(connection, asleep)
+        oldest = [list_(connection, held_lists.oldest_awake(query, group)) for group in snoozed]
+        return held_lists.awake(groups(connection, every), list(zip(snoozed, oldest, strict=True)))
     statement, values = _kept_groups(query) if held_lists.is_kept(query) else _counted_groups(query)
     found = connection.execute(f"{statement} ORDER BY 4 DESC, 1, 2, 3", values)
     return [row_codec.held_group(row) for row in found]
@@ -105,9 +111,14 @@ def _counted_groups(query: HeldQuery) -> tuple[str, list[Any]]:
     conditions, values = _conditions(query)
     return (
         f"SELECT disposition, reason, {_ACCOUNT}, count(*), min(first_at_ms) "
-        f"FROM held WHERE {conditions} GROUP BY 1, 2, 3",
+        f"FROM {_source(query)} WHERE {conditions} GROUP BY 1, 2, 3",
         values,
     )
+
+
+def _source(query: HeldQuery) -> str:
+    """The table to read; of snoozed rows by their index, since they are few."""
+    return "held" if query.snoozed_at_ms is None or query.resolved else "held INDEXED BY held_snoozed"
 
 
 def _conditions(query: HeldQuery) -> tuple[str, list[Any]]:
@@ -122,6 +133,8 @@ def _conditions(query: HeldQuery) -> tuple[str, list[Any]]:
         ("reason = ?", query.reason),
         ("first_at_ms >= ?", query.since_ms),
         ("first_at_ms < ?", query.before_ms),
+        ("coalesce(snoozed_until_ms, 0) <= ?", query.awake_at_ms),
+        ("snoozed_until_ms > ?", query.snoozed_at_ms),
         (_SELECTED, sql.as_json(places) if query.ids else None),
     )
 
@@ -168,22 +181,31 @@ def next_due_ms(connection: Connection) -> int | None:
     return found
 
 
-def counts(connection: Connection) -> Counts:
+def counts(connection: Connection, now_ms: int) -> Counts:
     """Return the values of the gauges."""
     held = connection.execute(_OPEN_COUNTS).fetchall()
+    snoozed = groups(connection, HeldQuery(snoozed_at_ms=now_ms))
+    oldest = {
+        group.disposition: list_(connection, HeldQuery(disposition=group.disposition, awake_at_ms=now_ms, limit=1))
+        for group in snoozed
+    }
     parked = connection.execute(_PARKED_COUNTS, (Disposition.PARKED.value,)).fetchall()
-    pending, oldest_ms = connection.execute(
+    pending, outbox_oldest_ms = connection.execute(
         "SELECT count(*), (SELECT written_at_ms FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT 1) "
         "FROM (SELECT 1 FROM outbox WHERE sent_at_ms IS NULL ORDER BY number LIMIT ?)",
         (queries.PENDING_COUNTED_MAX,),
     ).fetchone()
     return Counts(
-        held=tuple(
-            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
-            for disposition, count, oldest in held
+        held=held_lists.awake_counts(
+            [
+                HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest_ms)
+                for disposition, count, oldest_ms in held
+            ],
+            snoozed,
+            {disposition: pages[0].row.first_at_ms for disposition, pages in oldest.items() if pages},
         ),
         parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
-        outbox_oldest_ms=oldest_ms,
+        outbox_oldest_ms=outbox_oldest_ms,
         received_newest_ms=connection.execute(_NEWEST).fetchone()[0],
     )

@@ -128,7 +128,8 @@ def _claims(connection: Connection, scope: str, numbers: Sequence[NamedNumber]) 
 
 def _decisions(connection: Connection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
     found = connection.execute(
-        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at_ms FROM decisions "
+        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at_ms, "
+        "amount_minor, currency FROM decisions "
         "WHERE order_number = ? AND account = ? ORDER BY entry DESC LIMIT ?",
         (number, scope, TIMELINE_MAX),
     ).fetchall()

@@ -166,12 +166,15 @@ _IN_ITS_PLACE = """
     reason = excluded.reason, detail = excluded.detail, version = coalesce(excluded.version, deliveries.version),
     received_at_ms = excluded.received_at_ms, decided_at_ms = excluded.decided_at_ms
 """
+# A snooze is of what the operator saw: a row that is held for another reason than before is back in the list.
 _HOLD = f"""
     INSERT INTO held ({sql.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
     disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
-    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, waits_for = excluded.waits_for
+    attempts = excluded.attempts, due_at_ms = excluded.due_at_ms, waits_for = excluded.waits_for,
+    snoozed_until_ms = CASE WHEN (held.disposition, held.reason) = (excluded.disposition, excluded.reason)
+        THEN held.snoozed_until_ms END
 """
 _RELEASE = """
     UPDATE held SET resolved_at_ms = ?, resolution = ?, due_at_ms = NULL

@@ -27,7 +27,8 @@ HELD = (
 )
 MOVEMENT = "m.kind, m.id, m.trade, m.currency, m.amount_minor"
 MOVEMENT_ROW = "order_number, account, named, stated, kind, id, trade, currency, amount_minor"
-HELD_PAGE = f"{HELD}, resolved_at_ms, resolution, by_whom, why, replays, erased_at_ms"
+SNOOZE = "snoozed_until_ms, snoozed_by, snoozed_why"
+HELD_PAGE = f"{HELD}, resolved_at_ms, resolution, by_whom, why, replays, erased_at_ms, {SNOOZE}"
 EMITTED = "number, id, topic, key, value, headers, sent_at_ms"
 
 _to_json = msgspec.json.Encoder().encode

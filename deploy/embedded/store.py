@@ -212,7 +212,7 @@ class SqliteOrderStore:
         )
 
     async def counts(self) -> Counts:
-        return await self._reader.read(held_lookups.counts)
+        return await self._reader.read(lambda connection: held_lookups.counts(connection, self._now_ms()))
 
     # workers.replays.ReplaysPort
 

@@ -30,6 +30,7 @@ from deploy.embedded.locks import LocalLocks
 from deploy.embedded.migrations import FileNotUsable
 from deploy.embedded.recent import LatestRows
 from deploy.embedded.resends import SqliteResends
+from deploy.embedded.snoozes import SqliteSnoozes
 from deploy.embedded.source import JournalSource
 from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
@@ -166,6 +167,7 @@ async def running(
             orders=files.store,
             held=files.store,
             replays=files.store,
+            snoozes=SqliteSnoozes(files.store.database),
             events=files.store,
             audit=SqliteAudit(files.store.database, files.store.reads),
             erasure=erasure_port,

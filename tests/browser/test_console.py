@@ -365,3 +365,53 @@ async def test_keys_page_tells_when_an_old_key_may_go() -> None:
         await page.wait_for_selector("tr[data-key='shop:old.pem'] .good-note")
         assert await page.locator("tr[data-key='shop:new.pem'] .good-note").count() == 0
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_operator_says_that_a_payment_was_refunded_in_alipay_s_portal() -> None:
+    world = World()
+    async with serving(world) as client, browsing(excused="409") as page:
+        await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
+        position = await world.deliver(form("A1"))
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.fill("form[data-held] input[name=reason]", "paid the wrong price")
+        await page.fill("form[data-held] input[name=token]", TOKEN)
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("button[value=refund-outside]")
+        assert "Enter the amount" in (await page.text_content("form[data-held] output") or "")
+        await page.fill("input[name=amount]", "1.00")
+        await page.click("button[value=refund-outside]")
+        await page.wait_for_selector("output:has-text('it reports 12.80 USD, so not 1.00 USD')")
+        await page.fill("input[name=amount]", "12.80")
+        await page.click("button[value=refund-outside]")
+        await page.wait_for_selector("output:has-text('Resolved: refunded outside.')")
+        assert await violations(page) == []
+        await page.goto(str(client.make_url("/orders/shop/A1")))
+        told = await page.inner_text(".timeline li.decision")
+        assert "Refunded outside: 12.80 USD" in " ".join(told.split())
+        assert await violations(page) == []
+
+
+async def test_operator_snoozes_a_held_notification_and_ends_it() -> None:
+    world = World()
+    position = await world.deliver(form("B1"), "strict")
+    async with serving(world) as client, browsing() as page:
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.fill("form[data-held] input[name=reason]", "the shop is asked")
+        await page.fill("form[data-held] input[name=token]", TOKEN)
+        await page.select_option("select[name=until]", "4h")
+        await page.click("button[value=snooze]")
+        await page.wait_for_selector("output:has-text('Snoozed.')")
+        await page.goto(str(client.make_url("/held")))
+        assert await page.locator("#rows input[name=id]").count() == 0
+        await page.click("text=1 snoozed")
+        await page.wait_for_selector(f"input[value='{position}']")
+        assert "snoozed, back in" in await page.inner_text("#rows tbody")
+        assert await violations(page) == []
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        assert "the shop is asked" in await page.inner_text("#head")
+        assert await violations(page) == []
+        await page.fill("form[data-held] input[name=reason]", "answered")
+        await page.click("button[value=unsnooze]")
+        await page.wait_for_selector("output:has-text('The snooze has ended.')")
+        await page.goto(str(client.make_url("/held")))
+        await page.wait_for_selector(f"input[value='{position}']")

@@ -107,15 +107,22 @@ async def test_list_reads_its_page_in_the_order_of_an_index(store: AnyStore, que
 
 @pytest.mark.parametrize(
     "query",
-    [HeldQuery(), HeldQuery(resolved=True), HeldQuery(account="many"), HeldQuery(scope="few/2088"), None],
+    [
+        HeldQuery(),
+        HeldQuery(resolved=True),
+        HeldQuery(account="many"),
+        HeldQuery(scope="few/2088"),
+        HeldQuery(awake_at_ms=NOW_MS),
+        None,
+    ],
     ids=str,
 )
 async def test_summaries_and_gauges_count_no_rows(store: AnyStore, query: HeldQuery | None) -> None:
     """The kept counts are read, and of each group its oldest row."""
     await fill(store, FEW)
-    before = await (cost(store, "counts") if query is None else cost(store, "groups", query))
+    before = await (cost(store, "counts", NOW_MS) if query is None else cost(store, "groups", query))
     await bulk.add(store, "held", (bulk.held_row(10_000 + n, ALIKE, NOW_MS - n, order=f"Q{n}") for n in range(MANY)))
-    found = await (cost(store, "counts") if query is None else cost(store, "groups", query))
+    found = await (cost(store, "counts", NOW_MS) if query is None else cost(store, "groups", query))
     assert found.scans == 0
     assert found.read <= 2 * before.read
 

@@ -207,6 +207,7 @@ class World:
             orders=self.store,
             held=self.store,
             replays=self.store,
+            snoozes=self.store,
             events=self.store,
             audit=self.audit,
             erasure=MemoryErasure(self.store),

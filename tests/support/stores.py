@@ -14,7 +14,7 @@ from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, View
-from workers import queries, replays, row_codec
+from workers import queries, replays, row_codec, snoozes
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, RowsLocked, VersionConflict
 from workers.queries import (
@@ -33,6 +33,7 @@ from workers.queries import (
     OrderPage,
     OrderQuery,
     ParkedCount,
+    Snooze,
 )
 from workers.replays import NewTask, ReplayState, ReplayTask
 from workers.settlement import decision, loading, order_view
@@ -341,6 +342,17 @@ class MemoryStore:
             self.replay_of[page.row.position] = replay
             self.audit.append(("replay", id_, by, why))
 
+    # workers.snoozes.SnoozesPort
+
+    async def snooze(self, id_: str, snooze: Snooze, *, now_ms: int) -> bool:
+        page = await self.held_page(id_)
+        if page is None or page.resolution:
+            return False
+        self.pages[page.row.position] = structs.replace(page, snooze=snooze)
+        action, why = snoozes.audited(snooze, str(snooze.until_ms), now_ms=now_ms)
+        self.audit.append((action, id_, snooze.by, why))
+        return True
+
     # workers.replays.ReplaysPort
 
     async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
@@ -406,8 +418,9 @@ class MemoryStore:
 
     async def counts(self) -> Counts:
         counts = []
+        awake = [page.row for page in await self.held_list(HeldQuery(awake_at_ms=self._now_ms(), limit=10**6))]
         for disposition in HELD:
-            since = [row.first_at_ms for row in self.held.values() if row.disposition is disposition]
+            since = [row.first_at_ms for row in awake if row.disposition is disposition]
             counts.append(HeldCount(disposition=disposition, count=len(since), oldest_ms=min(since, default=None)))
         tried = Counter(row.attempts for row in self.held.values() if row.disposition is Disposition.PARKED)
         unsent = [row for row in self._emitted() if row.sent_at_ms is None]
@@ -511,8 +524,8 @@ class MemoryStore:
         )
         if decided.task is not None:
             self.replay_of[decided.position] = decided.task
-        if self.audit[-1:] != [(decided.action, str(decided.position), decided.by, decided.why)]:
-            self.audit.append((decided.action, str(decided.position), decided.by, decided.why))
+        if self.audit[-1:] != [(decided.action, str(decided.position), decided.by, decided.audited)]:
+            self.audit.append((decided.action, str(decided.position), decided.by, decided.audited))
 
     def _check_version(self, write: OrderWrite, decided: set[tuple[str, str, int | None]]) -> None:
         before = self.orders.get((write.order.account, write.order.number))
@@ -529,8 +542,11 @@ class MemoryStore:
     def _hold(self, row: HeldRow) -> None:
         before = self.pages.get(row.position)
         replays = 0 if before is None else before.replays
+        is_same = before is not None and (before.row.disposition, before.row.reason) == (row.disposition, row.reason)
         self.held[row.position] = row
-        self.pages[row.position] = HeldPage(row=row, resolved_at_ms=None, resolution="", by="", why="", replays=replays)
+        page = HeldPage(row=row, resolved_at_ms=None, resolution="", by="", why="", replays=replays)
+        snooze = before.snooze if before is not None and is_same else None
+        self.pages[row.position] = structs.replace(page, snooze=snooze)
 
     def _release(self, position: Position) -> None:
         del self.held[position]
@@ -557,6 +573,7 @@ def _decision(row: DecisionRow) -> OperatorDecision:
         by=row.by,
         why=row.why,
         at_ms=row.at_ms,
+        amount=row.amount,
     )
 
 
@@ -574,6 +591,9 @@ def _is_meant(page: HeldPage, query: HeldQuery) -> bool:
         (query.reason, row.reason),
     ]
     is_selected = not query.ids or row.id in query.ids
+    until_ms = 0 if page.snooze is None else page.snooze.until_ms
+    is_selected &= query.awake_at_ms is None or until_ms <= query.awake_at_ms
+    is_selected &= query.snoozed_at_ms is None or until_ms > query.snoozed_at_ms
     return is_selected and bool(page.resolution) == query.resolved and all(asked in (None, has) for asked, has in given)
 
 

@@ -24,6 +24,7 @@ from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guar
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_pages import HeldPages
+from workers.admin.held_verdicts import HeldVerdictsPart
 from workers.admin.inspection import Verify
 from workers.admin.key_rings import Inventory, KeysPart
 from workers.admin.notifications import NotificationsPart
@@ -50,6 +51,7 @@ from workers.processing import LIMIT_S
 from workers.queries import HeldPort, OrdersPort
 from workers.replays import ReplaysPort
 from workers.resends import ResendPort
+from workers.snoozes import SnoozesPort
 from workers.tail import RecentPort
 from workers.time_limit import TimeLimit
 
@@ -94,6 +96,7 @@ def application(
     orders: OrdersPort,
     held: HeldPort,
     replays: ReplaysPort,
+    snoozes: SnoozesPort,
     events: EventsPort,
     audit: AuditPort,
     erasure: ErasurePort,
@@ -136,10 +139,19 @@ def application(
         held=held,
         amounts=amounts,
         retry=retry,
-        decisions=decisions,
         verify=verify,
         changes=changes,
         retries=retries,
+        wake=wake,
+        now_ms=now_ms,
+        log=log,
+    )
+    verdicts_part = HeldVerdictsPart(
+        held=held,
+        amounts=amounts,
+        decisions=decisions,
+        snoozes=snoozes,
+        changes=changes,
         wake=wake,
         now_ms=now_ms,
         log=log,
@@ -164,6 +176,7 @@ def application(
     app.add_routes(requests_part.routes())
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
     app.add_routes(held_part.routes())
+    app.add_routes(verdicts_part.routes())
     app.add_routes(FeedPart(events=events, changes=changes, names=names).routes())
     raw = RawPart(accounts=accounts, orders=orders, held=held, audit=audit, verify=verify, now_ms=now_ms, log=log)
     app.add_routes(raw.routes())

@@ -77,7 +77,7 @@ class ConsolePart:
         seen = self._changes.seen
         facts = await self._now.facts(now_ms=self._now_ms())
         recent = await self._orders.order_list(OrderQuery(limit=RECENT))
-        groups = await self._held.held_groups(HeldQuery())
+        groups = await self._held.held_groups(HeldQuery(awake_at_ms=self._now_ms()))
         return self._pages.page(
             "overview.html",
             seen=seen,

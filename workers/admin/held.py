@@ -1,4 +1,4 @@
-"""Held notifications over HTTP, for operators: list them, show one, retry, accept, discard.
+"""Held notifications over HTTP, for operators: list them, show one, retry. Decisions are in `held_verdicts`.
 
 A retry takes the ordinary way: the signature is verified again, the store decides, and no notification is applied
 twice.
@@ -21,11 +21,9 @@ from workers.admin.guard import AuditLog
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.inspection import Signature, Verify
 from workers.admin.responses import ApiError
-from workers.held_decisions import HeldDecisions
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPage, HeldPort, HeldQuery
 from workers.settlement.plan import HeldRow
-from workers.settlement.verdicts import DecisionRefused
 
 BULK_MAX = 1000
 RATE_DEFAULT = 50
@@ -33,12 +31,6 @@ RATE_MAX = 500
 WHY_CHARACTERS_MAX = 500
 
 Retry = Callable[[Sequence[HeldRow]], Awaitable[None]]
-
-
-class Decide(Protocol):
-    """An operator's decision: `HeldDecisions.accept` or `discard`."""
-
-    async def __call__(self, page: HeldPage, /, *, by: str, why: str) -> None: ...
 
 
 class RetryCounter(Protocol):
@@ -94,7 +86,6 @@ class HeldPart:
         held: HeldPort,
         amounts: HeldAmounts,
         retry: Retry,
-        decisions: HeldDecisions,
         verify: Verify,
         changes: OrderChanges,
         retries: RetryCounter,
@@ -106,7 +97,6 @@ class HeldPart:
         self._held = held
         self._amounts = amounts
         self._retry = retry
-        self._decisions = decisions
         self._verify = verify
         self._changes = changes
         self._retries = retries
@@ -121,8 +111,6 @@ class HeldPart:
             web.post("/api/held/replay", self.retry_many),
             web.get("/api/held/{id:[0-9]+-[0-9]+}", self.show),
             web.post("/api/held/{id:[0-9]+-[0-9]+}/replay", self.retry),
-            web.post("/api/held/{id:[0-9]+-[0-9]+}/accept", self.accept),
-            web.post("/api/held/{id:[0-9]+-[0-9]+}/discard", self.discard),
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
@@ -134,6 +122,7 @@ class HeldPart:
             {
                 "held": [self._shape(page) for page in pages],
                 "next": next_,
+                "snoozed": await snoozed(self._held, asked, now_ms=self._now_ms()),
                 "total": sum(group.count for group in groups),
                 "counts": [shapes.held_count(group) for group in groups],
             }
@@ -184,28 +173,6 @@ class HeldPart:
             results = await self._retry_slowly(pages, bulk.rate, by=by, why=why)
         return responses.json({"dry_run": False, "count": len(pages), "results": results})
 
-    async def accept(self, request: web.Request) -> web.Response:
-        """Register what one reports as paid, and apply it."""
-        return await self._decide(request, self._decisions.accept, "held_accepted")
-
-    async def discard(self, request: web.Request) -> web.Response:
-        """Resolve one without applying it, and take out of its order the facts that only it has brought."""
-        return await self._decide(request, self._decisions.discard, "held_discarded")
-
-    async def _decide(self, request: web.Request, decide: Decide, line: str) -> web.Response:
-        given = await responses.body(request, OperatorReason)
-        why = why_of(given.reason)
-        page = await self._page(request.match_info["id"])
-        by = responses.operator(request, given.by)
-        try:
-            await decide(page, by=by, why=why)
-        except DecisionRefused as refused:
-            raise ApiError(409, "conflict", str(refused)) from None
-        self._log.info(line, held=page.row.id, by=by, why=why)
-        self._wake()
-        self._changes.changed(page.row.account, page.row.order)
-        return responses.json(self._shape(await self._page(page.row.id)))
-
     async def _retry_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
         """Retry in slices of a tenth of a second, so that live notifications pass; return the count of each outcome."""
         results: dict[str, int] = {}
@@ -252,14 +219,26 @@ async def page_of(held: HeldPort, asked: HeldQuery) -> tuple[Sequence[HeldPage],
     return shown, cursors.after_held(shown[-1]) if shown and len(pages) > len(shown) else None
 
 
-def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int) -> HeldQuery:
+async def snoozed(held: HeldPort, asked: HeldQuery, *, now_ms: int) -> int:
+    """Return how many rows that match are snoozed now, whether or not the list has them."""
+    asleep = structs.replace(asked, awake_at_ms=None, snoozed_at_ms=now_ms)
+    return 0 if asked.resolved else sum(group.count for group in await held.held_groups(asleep))
+
+
+def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int, is_awake: bool = False) -> HeldQuery:
     """Return the filter and the page in a request's query; an empty parameter is the same as none.
+
+    Without `snoozed` in it, snoozed rows are left out if `is_awake`, unless it is about resolved ones.
 
     Raises:
         ApiError: an unknown disposition or reason, a merchant without its account, or a wrong time or number.
     """
     parameters = {name: text for name, text in request.query.items() if text.strip()}
     account, since, before = parameters.get("account"), parameters.get("since"), parameters.get("before")
+    resolved = responses.yes_or_no(parameters, "resolved")
+    is_given = "snoozed" in parameters
+    only_snoozed = responses.yes_or_no(parameters, "snoozed")
+    only_awake = not only_snoozed and (is_given or (is_awake and not resolved))
     return HeldQuery(
         account=account,
         scope=merchants.filtered_scope(accounts, account, parameters.get("auth_app_id")),
@@ -268,7 +247,9 @@ def query(request: web.Request, accounts: Mapping[str, Account], *, now_ms: int)
         reason=_reason(parameters.get("reason")),
         since_ms=None if since is None else responses.moment_ms(since, now_ms=now_ms),
         before_ms=None if before is None else responses.moment_ms(before, now_ms=now_ms),
-        resolved=responses.yes_or_no(parameters, "resolved"),
+        resolved=resolved,
+        awake_at_ms=now_ms if only_awake else None,
+        snoozed_at_ms=now_ms if only_snoozed else None,
         after=cursors.held_place(request),
         limit=responses.whole_number(request, "limit", default=100, most=responses.LIMIT_MAX),
     )

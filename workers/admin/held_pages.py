@@ -17,6 +17,7 @@ from workers.admin import contradictions, held, inspection, pages, replays, shap
 from workers.admin.held import HeldInspection
 from workers.admin.held_amounts import HeldAmounts, HeldSums
 from workers.admin.pages import ConsoleFrame
+from workers.admin.reported import AmountOf
 from workers.admin.responses import ApiError
 from workers.errors import ReadTooSlow
 from workers.long_poll import OrderChanges
@@ -61,14 +62,16 @@ class HeldPages:
     async def list_(self, request: web.Request) -> web.Response:
         """Show a page of the held notifications, their sums by currency, and the count of all by reason."""
         seen, given = self._changes.seen, pages.given(request)
-        query = held.query(request, self._accounts, now_ms=self._now_ms())
+        now_ms = self._now_ms()
+        query = held.query(request, self._accounts, now_ms=now_ms, is_awake=True)
         found, next_ = await held.page_of(self._held, query)
         total = await self._total(query)
         filters = {name: text for name, text in given.items() if name != "cursor"}
         return self._pages.page(
             "held.html",
             seen=seen,
-            groups=by_reason(await self._held.held_groups(HeldQuery())),
+            groups=by_reason(await self._held.held_groups(HeldQuery(awake_at_ms=now_ms))),
+            snoozed=await self._snoozed(query),
             rows=[shapes.held(page, self._amounts.of(page)) for page in found],
             shown=_shown(total, len(found), has_more=next_ is not None or query.after is not None),
             total=total,
@@ -93,6 +96,7 @@ class HeldPages:
         row, shown = page.row, self._inspect(page)
         order = await self._orders.order_page(row.account, row.order) if row.order else None
         deciding, others = inspection.parted(shown.fields)
+        is_snoozed = page.snooze is not None and page.snooze.until_ms > self._now_ms() and not page.resolution
         return self._pages.page(
             "inspect.html",
             seen=seen,
@@ -108,6 +112,8 @@ class HeldPages:
             siblings=_siblings(page, order),
             deliveries=_deliveries(page, order),
             raw=shown,
+            refundable=shown.amount_of is AmountOf.PAID,
+            is_snoozed=is_snoozed,
             acceptable=row.reason in ACCEPTABLE and row.disposition is Disposition.QUARANTINED,
         )
 
@@ -117,6 +123,13 @@ class HeldPages:
             return sum(group.count for group in await self._held.held_groups(query))
         except ReadTooSlow:
             return None
+
+    async def _snoozed(self, query: HeldQuery) -> int:
+        """Return the number of snoozed ones that match; 0 if counting them takes too long."""
+        try:
+            return await held.snoozed(self._held, query, now_ms=self._now_ms())
+        except ReadTooSlow:
+            return 0
 
     async def _sums(self, query: HeldQuery) -> HeldSums | None:
         """Return the sums of all that match; `None` if it would take too long, or none of them is held any more."""

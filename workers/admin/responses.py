@@ -154,6 +154,18 @@ def operator(request: web.Request, given: str) -> str:
     return f"{name or 'api'} ({request.remote or 'unknown'})"
 
 
+def later_ms(text: str, *, now_ms: int) -> int:
+    """Return the epoch milliseconds of `4h` (from now; units s, m, h, d) or of an ISO 8601 time with a zone.
+
+    Raises:
+        ApiError: the text has another form.
+    """
+    match = _AGO.fullmatch(text)
+    if match is None:
+        return moment_ms(text, now_ms=now_ms)
+    return now_ms + int(timedelta(**{_AGO_UNITS[match[2]]: int(match[1])}).total_seconds() * 1000)
+
+
 def moment_ms(text: str, *, now_ms: int) -> int:
     """Return the epoch milliseconds of `24h` (ago; units s, m, h, d) or of an ISO 8601 time with a zone.
 

@@ -116,6 +116,7 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     `amount` is the sum that it reports, and `amount_of` tells whether it is paid, reserved, refunded or unpaid. Both
     are null if it cannot be read or names none. It was acknowledged at `received_at` (null if its record does not say
     it), so Alipay does not send it again. `gives_up_at` is when a parked one is quarantined at the earliest.
+    `snoozed_until`, with name and reason, is of the last snooze, which may be past; null if there was none.
     """
 
     id: str
@@ -141,6 +142,9 @@ class HeldAnswer(Struct, frozen=True, kw_only=True):
     by: str
     why: str
     replays: int
+    snoozed_until: datetime | None
+    snoozed_by: str
+    snoozed_why: str
 
 
 class HeldCountAnswer(Struct, frozen=True, kw_only=True):
@@ -214,6 +218,9 @@ def held(page: HeldPage, reported: ReportedAmount | None) -> HeldAnswer:
         by=page.by,
         why=page.why,
         replays=page.replays,
+        snoozed_until=None if page.snooze is None else times.from_epoch_ms(page.snooze.until_ms),
+        snoozed_by="" if page.snooze is None else page.snooze.by,
+        snoozed_why="" if page.snooze is None else page.snooze.why,
     )
 
 

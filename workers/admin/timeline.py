@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from schemas import answers, retry_profiles, times, topics
+from schemas import answers, money, retry_profiles, times, topics
 from schemas.dispositions import Disposition, Reason
 from schemas.retry_profiles import Profile
 from workers.admin import deliveries
@@ -134,12 +134,18 @@ class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="ref
 
 
 class DecisionEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
-    """An operator's decision on a held notification of the order: `action` is accept or discard."""
+    """An operator's decision on a held notification of the order: `action` is accept, discard or refund_outside.
+
+    What was refunded outside is in smallest units in `refunded_minor`, and as a text in `refunded`; null otherwise.
+    """
 
     action: str
     held_id: str
     notification_id: str
     version: int | None
+    refunded_minor: int | None
+    refunded: str | None
+    currency: str | None
     by: str
     why: str
     at: datetime
@@ -323,6 +329,9 @@ def _decision(decision: OperatorDecision) -> DecisionEntry:
         held_id=decision.held_id,
         notification_id=decision.notification_id,
         version=decision.version,
+        refunded_minor=None if decision.amount is None else decision.amount.minor,
+        refunded=None if decision.amount is None else money.text(decision.amount.minor, decision.amount.currency),
+        currency=None if decision.amount is None else decision.amount.currency,
         by=decision.by,
         why=decision.why,
         at=times.from_epoch_ms(decision.at_ms),

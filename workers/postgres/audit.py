@@ -47,7 +47,7 @@ async def decide(connection: SqlConnection, decisions: Sequence[DecisionRow]) ->
         by, why, at_ms = decision.by, decision.why, decision.at_ms
         place = (position.partition, position.offset)
         await connection.execute(_RESOLVE, *place, at_ms, decision.resolution, by, why, decision.task)
-        await note(connection, decision.action, [str(position)], by=by, why=why, now_ms=at_ms)
+        await note(connection, decision.action, [str(position)], by=by, why=decision.audited, now_ms=at_ms)
 
 
 async def note_replay(

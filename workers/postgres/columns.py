@@ -85,7 +85,8 @@ HELD = Columns(
     "disposition text, reason text, detail text, key bytea, value bytea, headers bytea, first_at timestamptz, "
     "attempts integer, due_at timestamptz, waits_for text"
 )
-HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays, erased_at"
+SNOOZE = "snoozed_until, snoozed_by, snoozed_why"
+HELD_PAGE = f"{HELD.names}, resolved_at, resolution, by_whom, why, replays, erased_at, {SNOOZE}"
 MOVEMENT = "m.kind, m.id, m.trade, m.currency, m.amount_minor"
 MOVEMENTS = Columns(
     "order_number text, account text, named bigint, stated bigint, kind text, id text, trade text, currency text, "
@@ -93,7 +94,7 @@ MOVEMENTS = Columns(
 )
 DECISIONS = Columns(
     "log_partition integer, log_offset bigint, account text, order_number text, notification_id text, version bigint, "
-    "action text, by_whom text, why text, at timestamptz"
+    "action text, by_whom text, why text, at timestamptz, amount_minor bigint, currency text"
 )
 OUTBOX = Columns("id text, topic text, key bytea, value bytea, headers bytea, version bigint, written_at timestamptz")
 KEY_USES = Columns("account text, key_id text, slot timestamptz, messages bigint, last_at timestamptz")

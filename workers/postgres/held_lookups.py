@@ -154,6 +154,13 @@ def _key(query: HeldQuery) -> tuple[list[str], list[Any]]:
 
 async def groups(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldGroup]:
     """Count all held notifications that match the query."""
+    if query.awake_at_ms is not None and held_lists.is_kept(query):
+        every, asleep = held_lists.parts_of_awake(query)
+        found = [
+            (group, await list_(connection, held_lists.oldest_awake(query, group)))
+            for group in await groups(connection, asleep)
+        ]
+        return held_lists.awake(await groups(connection, every), found)
     statement, values = _kept_groups(query) if held_lists.is_kept(query) else _counted_groups(query)
     found = await connection.fetch(f"{statement} ORDER BY 4 DESC, 1, 2, 3", *values)
     return [row_codec.held_group(row) for row in found]
@@ -202,10 +209,15 @@ def _conditions(query: HeldQuery, *, without: Collection[str] = ()) -> tuple[lis
         ("reason", "=", query.reason),
         ("first_at", ">=", query.since_ms),
         ("first_at", "<", query.before_ms),
+        ("coalesce(snoozed_until, '-infinity')", "<=", query.awake_at_ms),
     ):
         if value is not None and column not in without:
             values.append(value)
             conditions.append(f"{column} {comparison} ${len(values)}")
+    if query.snoozed_at_ms is not None:
+        # With an end, so that a planner without statistics expects few rows, and takes the index that has only these.
+        values.append(query.snoozed_at_ms)
+        conditions.append(f"snoozed_until > ${len(values)} AND snoozed_until < 'infinity'")
     if query.ids:
         places = (f"${len(values) + 1}::integer[]", f"${len(values) + 2}::bigint[]")
         conditions.append(f"(log_partition, log_offset) IN (SELECT * FROM unnest({', '.join(places)}))")
@@ -251,23 +263,34 @@ async def next_due_ms(connection: SqlConnection) -> int | None:
     return found
 
 
-async def counts(connection: SqlConnection) -> Counts:
+async def counts(connection: SqlConnection, now_ms: int) -> Counts:
     """Return the values of the gauges."""
     held = await connection.fetch(_OPEN_COUNTS)
+    snoozed = await groups(connection, HeldQuery(snoozed_at_ms=now_ms))
+    oldest = {
+        group.disposition: await list_(
+            connection, HeldQuery(disposition=group.disposition, awake_at_ms=now_ms, limit=1)
+        )
+        for group in snoozed
+    }
     parked = await connection.fetch(_PARKED_COUNTS, Disposition.PARKED.value)
-    pending, oldest_ms = await connection.fetchrow(
+    pending, outbox_oldest_ms = await connection.fetchrow(
         "SELECT count(*), (SELECT written_at FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT 1) "
         "FROM (SELECT FROM outbox WHERE sent_at IS NULL ORDER BY number LIMIT $1) AS pending",
         queries.PENDING_COUNTED_MAX,
     )
     return Counts(
-        held=tuple(
-            HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest)
-            for disposition, count, oldest in held
+        held=held_lists.awake_counts(
+            [
+                HeldCount(disposition=Disposition(disposition), count=count, oldest_ms=oldest_ms)
+                for disposition, count, oldest_ms in held
+            ],
+            snoozed,
+            {disposition: pages[0].row.first_at_ms for disposition, pages in oldest.items() if pages},
         ),
         parked=tuple(ParkedCount(attempts=attempts, count=count) for attempts, count in parked),
         outbox_pending=pending,
-        outbox_oldest_ms=oldest_ms,
+        outbox_oldest_ms=outbox_oldest_ms,
         received_newest_ms=await connection.fetchval(_NEWEST),
     )
 

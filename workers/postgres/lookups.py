@@ -144,7 +144,8 @@ def _apart(numbers: Sequence[NamedNumber]) -> tuple[list[str], list[str]]:
 
 async def _decisions(connection: SqlConnection, scope: str, number: str) -> tuple[OperatorDecision, ...]:
     found = await connection.fetch(
-        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at FROM decisions "
+        "SELECT log_partition, log_offset, notification_id, version, action, by_whom, why, at, "
+        "amount_minor, currency FROM decisions "
         "WHERE order_number = $1 AND account = $2 ORDER BY entry DESC LIMIT $3",
         number,
         scope,

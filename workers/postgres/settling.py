@@ -192,13 +192,16 @@ _DELIVER_AGAIN = columns.DELIVERIES.insert(
     received_at = excluded.received_at, decided_at = excluded.decided_at
     """,
 )
+# A snooze is of what the operator saw: a row that is held for another reason than before is back in the list.
 _HOLD = columns.HELD.insert(
     "held",
     after="""
     ON CONFLICT (log_partition, log_offset) DO UPDATE SET
     account = excluded.account, order_number = excluded.order_number, notification_id = excluded.notification_id,
     disposition = excluded.disposition, reason = excluded.reason, detail = excluded.detail,
-    attempts = excluded.attempts, due_at = excluded.due_at, waits_for = excluded.waits_for
+    attempts = excluded.attempts, due_at = excluded.due_at, waits_for = excluded.waits_for,
+    snoozed_until = CASE WHEN (held.disposition, held.reason) = (excluded.disposition, excluded.reason)
+        THEN held.snoozed_until END
     """,
 )
 _RELEASE = """

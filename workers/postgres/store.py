@@ -341,7 +341,7 @@ class PostgresOrderStore:
         await audit.note_replay(self._database, positions, by=by, why=why, now_ms=now_ms, replay=replay)
 
     async def counts(self) -> queries.Counts:
-        return await self._reads.read(held_lookups.counts, of_one_moment=True)
+        return await self._reads.read(partial(held_lookups.counts, now_ms=self._now_ms()), of_one_moment=True)
 
     # workers.replays.ReplaysPort
 

@@ -31,7 +31,9 @@ What happens to it then:
     given up     at the first retry after 25 hours, so up to an hour later,   `parked_row`
                  and after 20 retries, a row that waits becomes quarantined
     resolved     applied, duplicate or stale, in the transaction of that      `Draft.finish` fills `WritePlan.released`
-                 or accepted or discarded by an operator                      `settlement.verdicts`
+                 or accepted, discarded or refunded outside by an operator    `settlement.verdicts`
+    snoozed      out of the first list and of the gauges until a moment,      `workers.snoozes`
+                 and nothing else
 
 A quarantined or dead row has no due time: only an operator ends it, by a replay or a discard.
 

@@ -275,7 +275,8 @@ class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
     """An operator's decision on a held notification, for one order that it is about.
 
     `version` is the one that it gave the order, if any. `resolution` resolves the held row; it is empty if the row
-    stays held, for another reason. `task` is the number of the task that it belongs to, if any.
+    stays held, for another reason. `task` is the number of the task that it belongs to, if any. `amount` was refunded
+    outside, in Alipay's own portal.
     """
 
     position: Position
@@ -289,6 +290,12 @@ class DecisionRow(Struct, frozen=True, kw_only=True, gc=False):
     why: str
     at_ms: int
     task: int | None = None
+    amount: Money | None = None
+
+    @property
+    def audited(self) -> str:
+        """The reason as the audit row has it: after the amount, if there is one."""
+        return self.why if self.amount is None else f"{self.amount}: {self.why}"
 
 
 class WritePlan(Struct, kw_only=True):

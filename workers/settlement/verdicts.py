@@ -1,12 +1,13 @@
-"""Operators' decisions on held notifications: accept and discard. Pure, as `decision` is.
+"""Operators' decisions on held notifications: accept, discard, refund outside. Pure, as `decision` is.
 
 accept    the notification is right. Its amount becomes the registered one, its trade is the payment that counts, and
           claims that contradict it are set aside. Of refunds beyond the payment it accepts the sum.
 discard   the notification is wrong. Its row is resolved. Facts that it has brought to the order leave, with later
           notifications of the same payment that were not held, unless an earlier one had brought them.
+refund    its payment was refunded outside, in Alipay's own portal. As discard, with the amount on record.
 
-Both remove a flag for which no other row is held, and a changed order gets its next version and an event. Only these
-two may let an order fall in rank. A payment that left is in `Order.set_aside`: if it is reported once more under
+All remove a flag for which no other row is held, and a changed order gets its next version and an event. Only these may
+let an order fall in rank. A payment that left is in `Order.set_aside`: if it is reported once more under
 another id, the notification is held again, and its refund or its end is only noted.
 """
 
@@ -16,6 +17,7 @@ from msgspec import Struct, structs
 
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Flag, Reason
+from schemas.money import Money
 from schemas.notification import Notification
 from schemas.orders import PAYMENT_STATES, Claim, Movement, Order, State
 from schemas.record_format import Record
@@ -36,7 +38,7 @@ from workers.settlement.plan import (
 
 ACCEPTABLE = frozenset({Reason.AMOUNT_MISMATCH, Reason.CURRENCY_MISMATCH, Reason.SECOND_TRADE, Reason.OVER_REFUNDED})
 PRICES = frozenset({Reason.AMOUNT_MISMATCH, Reason.CURRENCY_MISMATCH})
-ACCEPTED, DISCARDED = "accepted", "discarded"
+ACCEPTED, DISCARDED, REFUNDED_OUTSIDE = "accepted", "discarded", "refunded_outside"
 
 Read = Callable[[Record], Notification | None]
 
@@ -46,12 +48,16 @@ class DecisionRefused(Exception):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """The operator's name and reason, the time of the decision, and the number of the task that it belongs to."""
+    """The operator's name and reason, the time of the decision, and the number of the task that it belongs to.
+
+    `refunded` is what was refunded outside; the verdict is that, and no other.
+    """
 
     by: str
     why: str
     at_ms: int
     task: int | None = None
+    refunded: Money | None = None
 
 
 def accept(
@@ -106,10 +112,14 @@ def discard(
 ) -> WritePlan:  # fmt: skip
     """Return the plan that resolves the row without applying it. `notification` is `None` if it cannot be read.
 
+    If the verdict says that its payment was refunded outside, the row is resolved as that.
+
     Raises:
-        DecisionRefused: the row has changed since it was read.
+        DecisionRefused: the row has changed since it was read, or the refund is not that of its payment.
     """
     _check_open(held, snapshot)
+    if verdict.refunded is not None:
+        _check_refund(notification, verdict.refunded)
     plan = drafting.empty()
     before_all: list[Order] = []
     if held.disposition is Disposition.QUARANTINED and held.reason in refusals.DETAILS:
@@ -122,8 +132,24 @@ def discard(
             plan.movements_gone += [movements.row(before, each) for each in known if each in gone]
         if after != before:
             drafting.rewrite(plan, before, after, expected_version=before.version, now_ms=verdict.at_ms)
-    plan.decisions += _rows(held, plan, before_all, snapshot, verdict, "discard", DISCARDED)
+    name = ("discard", DISCARDED) if verdict.refunded is None else ("refund_outside", REFUNDED_OUTSIDE)
+    plan.decisions += _rows(held, plan, before_all, snapshot, verdict, *name)
     return plan
+
+
+def _check_refund(notification: Notification | None, refunded: Money) -> None:
+    """Refuse a refund that is not of all the money which the notification reports as paid."""
+    if notification is None or notification.amount is None:
+        raise DecisionRefused("it reports no payment that could be refunded: discard it")
+    if _side(notification) is not State.PAID:
+        raise DecisionRefused("the payment that it reports was not made, or has ended: discard it")
+    known = 0 if notification.refunded_total is None else notification.refunded_total.minor
+    left = Money(notification.amount.minor - known, notification.amount.currency)
+    if refunded != left or not left.minor:
+        told = f", of which {Money(known, left.currency)} is refunded" if known else ""
+        raise DecisionRefused(
+            f"it reports {notification.amount}{told}, so not {refunded}: refund {left}, or discard it"
+        )
 
 
 def _with_payment(before: Order, notification: Notification, left: Iterable[PriorNotification]) -> Order:
@@ -285,6 +311,7 @@ def _rows(
             why=verdict.why,
             at_ms=verdict.at_ms,
             task=verdict.task,
+            amount=verdict.refunded,
         )
         for number, before in numbers.items()
     ]

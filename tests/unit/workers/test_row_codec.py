@@ -12,6 +12,7 @@ from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import RANK, Capture, Claim, ClosedBecause, Movement, Order, Refund, State, Status, View
 from schemas.record_format import Record
 from workers import row_codec
+from workers.queries import Snooze
 from workers.settlement import order_view
 from workers.settlement.plan import (
     Delivery,
@@ -157,9 +158,12 @@ def test_held_row_survives_its_row_with_bytes_and_headers() -> None:
 
 
 def test_held_page_has_the_outcome_after_the_row() -> None:
-    page = row_codec.held_page((*row_codec.held_row(HELD), 9_000, "discarded", "kim", "double", 3, 9_500))
+    page = row_codec.held_page(
+        (*row_codec.held_row(HELD), 9_000, "discarded", "kim", "double", 3, 9_500, 9_700, "bo", "asked")
+    )
     assert page.row == HELD
     assert page.erased_at_ms == 9_500
+    assert page.snooze == Snooze(until_ms=9_700, by="bo", why="asked")
     assert (page.resolved_at_ms, page.resolution, page.by, page.why, page.replays) == (
         9_000,
         "discarded",

@@ -81,16 +81,20 @@ function decide(form) {
     const verb = submit.submitter.value;
     const output = form.querySelector("output");
     if (verb === "discard" && !confirm(t("Discard this notification? This is final."))) return;
+    const amount = verb === "refund-outside" ? form.elements.namedItem("amount").value.trim() : "";
+    if (verb === "refund-outside" && !amount) return void (output.textContent = t("Enter the amount that was refunded."));
+    if (amount && !confirm(t("You say that {amount} was refunded in Alipay's own portal. This is final.", { amount }))) return;
     if (verb === "accept" && !confirm(t("Accept this notification? What it reports becomes the order's amount and payment."))) return;
     sessionStorage.setItem("token", token.value);
     const headers = { "Content-Type": "application/json" };
     if (token.value) headers.Authorization = `Bearer ${token.value}`;
-    const body = JSON.stringify({ reason: form.elements.namedItem("reason").value, by: form.elements.namedItem("by").value });
+    const more = amount ? { amount } : verb === "snooze" ? { until: form.elements.namedItem("until").value } : {};
+    const body = JSON.stringify({ ...more, reason: form.elements.namedItem("reason").value, by: form.elements.namedItem("by").value });
     output.textContent = "…";
     try {
       const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
       const result = await answer.json();
-      output.textContent = !answer.ok ? result.detail : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: result.detail });
+      output.textContent = !answer.ok ? result.detail : verb === "snooze" ? t("Snoozed.") : verb === "unsnooze" ? t("The snooze has ended.") : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: result.detail });
       if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {

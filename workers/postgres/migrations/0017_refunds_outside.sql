@@ -1,0 +1,5 @@
+-- expand
+-- What an operator says was refunded outside, in Alipay's own portal: the money of a held payment.
+
+ALTER TABLE decisions ADD COLUMN amount_minor bigint;
+ALTER TABLE decisions ADD COLUMN currency text;

@@ -1,0 +1,29 @@
+"""Snooze held notifications: out of the first list and of the gauges that alert, until a moment.
+
+A row comes back by itself, because lists and gauges compare the moment with the clock. It is also back as soon as it is
+held for another reason than the operator saw. A snooze changes nothing else: a parked row is retried, and money at risk
+counts the row all the same.
+"""
+
+from typing import Protocol
+
+from workers.queries import Snooze
+
+SNOOZE_MAX_S = 30 * 86_400
+
+
+class SnoozesPort(Protocol):
+    """The snoozes in the order store."""
+
+    async def snooze(self, id_: str, snooze: Snooze, *, now_ms: int) -> bool:
+        """Snooze an unresolved row, in the place of an earlier snooze, with an audit row; one that ends now ends it.
+
+        Return False if there is no such row.
+        """
+
+
+def audited(snooze: Snooze, until: str, *, now_ms: int) -> tuple[str, str]:
+    """Return the action and the reason of the audit row. `until` is the moment as a text."""
+    if snooze.until_ms <= now_ms:
+        return "unsnooze", snooze.why
+    return "snooze", f"until {until}: {snooze.why}"
