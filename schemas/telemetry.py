@@ -141,12 +141,12 @@ HELD = MetricFamily(
     name="alipay_notify_held", kind="counter", help="Notifications held.", labels=("disposition", "reason")
 )
 HELD_NOW = MetricFamily(
-    name="alipay_notify_held_notifications", kind="gauge", help="Held, not yet resolved.", labels=("disposition",)
+    name="alipay_notify_held_notifications", kind="gauge", help="Held, not snoozed.", labels=("disposition",)
 )
 HELD_OLDEST = MetricFamily(
     name="alipay_notify_held_oldest_timestamp_seconds",
     kind="gauge",
-    help="Time at which the oldest unresolved notification was first held; 0 if there is none.",
+    help="Time at which the oldest of these was first held; 0 if there is none.",
     labels=("disposition",),
 )
 MONEY_AT_RISK = MetricFamily(
