@@ -152,7 +152,7 @@ class OrderList(Struct, frozen=True, kw_only=True):
 
 
 class Snooze(Struct, frozen=True, kw_only=True):
-    """Until when a held row is out of the first list and of the gauges, by whom and why."""
+    """Until when a held row is out of the first list and of the gauges, with the operator's name and reason."""
 
     until_ms: int
     by: str

@@ -37,7 +37,7 @@ from workers.sweeper import always_leads
 
 LOOK_EVERY_S = 0.5
 SLICES_PER_S = 10  # short slices let live notifications pass
-FAILURES_MAX = 20  # different reasons that a task tells; further ones are counted together
+FAILURES_MAX = 20  # different reasons in a task's failures; further ones are counted together
 OTHER_FAILURES = "other reasons"
 IDS_MAX = 1000  # in one selection
 
@@ -45,7 +45,7 @@ Retry = Callable[[Sequence[HeldRow]], Awaitable[None]]
 
 
 class TaskAction(StrEnum):
-    """What a task does with each row."""
+    """The action of a task on each row."""
 
     REPLAY = "replay"
     ACCEPT = "accept"
@@ -64,7 +64,7 @@ class ReplayState(StrEnum):
 
 
 class NewTask(Struct, frozen=True, kw_only=True):
-    """A task to start: what to do with the rows that match, and by whom, why and how fast (rows a second)."""
+    """A task to start: the action on the rows that match, the rate in rows a second, the operator's name and reason."""
 
     action: TaskAction = TaskAction.REPLAY
     query: HeldQuery

@@ -334,8 +334,8 @@ def _print(held: dict[str, Any]) -> None:
     if held["resolution"]:
         terminal.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")
     elif held.get("snoozed_until"):
-        told = f"{terminal.moment(held['snoozed_until'])}, by {held['snoozed_by']}: {held['snoozed_why']}"
-        terminal.line("Snoozed until", told)
+        snooze = f"{terminal.moment(held['snoozed_until'])}, by {held['snoozed_by']}: {held['snoozed_why']}"
+        terminal.line("Snoozed until", snooze)
     signature = held["signature"]
     terminal.line("Signature", "valid, verified now" if signature["authentic"] else signature["detail"])
     terminal.table("Fields", ("name", "value"), held["fields"].items())

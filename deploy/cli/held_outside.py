@@ -10,11 +10,11 @@ from deploy import exits
 from deploy.cli import admin, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 
-_REFUND_HELP = """Say that the money of a held payment was refunded outside.
+_REFUND_HELP = """Record that the money of a held payment was refunded outside.
 
-It was refunded in Alipay's own portal, so no program did it. The row is resolved as refunded_outside, and what it alone
-has brought leaves its order. --amount has to be all that it reports as paid and not refunded. This is final. Amount,
-reason and your user name are recorded, also on the order.
+It was refunded in Alipay's own portal, so no program did it. The row is resolved as refunded_outside, and facts that
+only it has brought leave its order. --amount has to be all that it reports as paid and not refunded. This is final.
+Amount, reason and your user name are recorded, also on the order.
 
     alipay-notify held refund-outside 0-1234 --amount 12.80 --reason "a test"
 """
@@ -45,7 +45,7 @@ def register(group: typer.Typer) -> None:
 
 def refund_outside(
     id_: Id,
-    amount: Annotated[str, typer.Option(help="What was refunded, such as 12.80, in the payment's currency.")],
+    amount: Annotated[str, typer.Option(help="The refunded amount, such as 12.80, in the payment's currency.")],
     reason: Why,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
@@ -66,8 +66,8 @@ def snooze(
 ) -> None:
     """Snooze one."""
     done = _sent(AdminClient(url, token=token), id_, "snooze", reason, {"until": until})
-    told = f"snoozed until {terminal.moment(done['snoozed_until'])} UTC by {done['snoozed_by']}: {done['snoozed_why']}"
-    _print(done, told, output)
+    text = f"snoozed until {terminal.moment(done['snoozed_until'])} UTC by {done['snoozed_by']}: {done['snoozed_why']}"
+    _print(done, text, output)
 
 
 def unsnooze(
@@ -90,8 +90,8 @@ def _sent(api: AdminClient, id_: str, verb: str, reason: str, more: dict[str, st
         admin.fail(error)
 
 
-def _print(done: dict[str, Any], told: str, output: str) -> None:
+def _print(done: dict[str, Any], text: str, output: str) -> None:
     if output == "json":
         terminal.as_json(done)
     else:
-        terminal.line(done["id"], told)
+        terminal.line(done["id"], text)

@@ -166,7 +166,7 @@ _IN_ITS_PLACE = """
     reason = excluded.reason, detail = excluded.detail, version = coalesce(excluded.version, deliveries.version),
     received_at_ms = excluded.received_at_ms, decided_at_ms = excluded.decided_at_ms
 """
-# A snooze is of what the operator saw: a row that is held for another reason than before is back in the list.
+# A snooze is for the reason that the operator saw: a row that is held for another one is back in the list.
 _HOLD = f"""
     INSERT INTO held ({sql.HELD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET

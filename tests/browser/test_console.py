@@ -383,7 +383,7 @@ async def test_operator_says_that_a_payment_was_refunded_in_alipay_s_portal() ->
         await page.wait_for_selector("output:has-text('it reports 12.80 USD, so not 1.00 USD')")
         await page.fill("input[name=amount]", "12.80")
         await page.click("button[value=refund-outside]")
-        await page.wait_for_selector("output:has-text('Resolved: refunded outside.')")
+        await page.wait_for_selector("output:has-text('Resolved: refunded_outside.')")
         assert await violations(page) == []
         await page.goto(str(client.make_url("/orders/shop/A1")))
         told = await page.inner_text(".timeline li.decision")

@@ -40,7 +40,7 @@ async def listed(store: AnyStore, query: HeldQuery) -> list[str]:
     return [page.row.order for page in pages]
 
 
-async def test_snoozed_row_is_out_of_list_and_gauges_until_its_time_and_comes_back_by_itself(
+async def test_snoozed_row_leaves_list_and_gauges_and_comes_back_by_itself(
     work: Processing, store: AnyStore, snoozes: SnoozesPort, time: Time
 ) -> None:
     await hold(work, "P1")

@@ -47,7 +47,9 @@ def test_readme_fits_on_a_screen_and_a_half() -> None:
 @each_document
 def test_every_command_exists_with_its_options(document: Path) -> None:
     root = typer.main.get_command(main.application())
-    for words, rest in re.findall(r"alipay-notify ((?:[a-z]+ ?){1,2})(.*?) *(?:#|$)", code(document), re.MULTILINE):
+    for words, rest in re.findall(
+        r"alipay-notify ((?:[a-z][a-z-]* ?){1,2})(.*?) *(?:#|$)", code(document), re.MULTILINE
+    ):
         command: Any = root
         for word in words.split():
             commands = getattr(command, "commands", None)

@@ -418,7 +418,8 @@ class MemoryStore:
 
     async def counts(self) -> Counts:
         counts = []
-        awake = [page.row for page in await self.held_list(HeldQuery(awake_at_ms=self._now_ms(), limit=10**6))]
+        query = HeldQuery(awake_at_ms=self._now_ms())
+        awake = [page.row for page in self.pages.values() if _is_meant(page, query)]
         for disposition in HELD:
             since = [row.first_at_ms for row in awake if row.disposition is disposition]
             counts.append(HeldCount(disposition=disposition, count=len(since), oldest_ms=min(since, default=None)))

@@ -23,7 +23,7 @@ Decide = Callable[[HeldPage, str, str], Awaitable[None]]
 
 
 class RefundedOutside(OperatorReason, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a refund outside: what was refunded in Alipay's own portal, in whole units of the currency."""
+    """The body of a refund outside: the amount refunded in Alipay's own portal, in whole units of the currency."""
 
     amount: str
 

@@ -136,7 +136,7 @@ class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="ref
 class DecisionEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
     """An operator's decision on a held notification of the order: `action` is accept, discard or refund_outside.
 
-    What was refunded outside is in smallest units in `refunded_minor`, and as a text in `refunded`; null otherwise.
+    The amount refunded outside is `refunded_minor` in smallest units, `refunded` as a text; both are null otherwise.
     """
 
     action: str

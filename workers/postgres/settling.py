@@ -192,7 +192,7 @@ _DELIVER_AGAIN = columns.DELIVERIES.insert(
     received_at = excluded.received_at, decided_at = excluded.decided_at
     """,
 )
-# A snooze is of what the operator saw: a row that is held for another reason than before is back in the list.
+# A snooze is for the reason that the operator saw: a row that is held for another one is back in the list.
 _HOLD = columns.HELD.insert(
     "held",
     after="""

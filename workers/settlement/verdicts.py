@@ -50,7 +50,7 @@ class DecisionRefused(Exception):
 class Verdict(Struct, frozen=True, kw_only=True):
     """The operator's name and reason, the time of the decision, and the number of the task that it belongs to.
 
-    `refunded` is what was refunded outside; the verdict is that, and no other.
+    `refunded` is the amount of a refund outside; the verdict is that, and no other.
     """
 
     by: str
@@ -112,7 +112,7 @@ def discard(
 ) -> WritePlan:  # fmt: skip
     """Return the plan that resolves the row without applying it. `notification` is `None` if it cannot be read.
 
-    If the verdict says that its payment was refunded outside, the row is resolved as that.
+    If its payment was refunded outside, by the verdict, the row is resolved as that.
 
     Raises:
         DecisionRefused: the row has changed since it was read, or the refund is not that of its payment.
@@ -146,9 +146,9 @@ def _check_refund(notification: Notification | None, refunded: Money) -> None:
     known = 0 if notification.refunded_total is None else notification.refunded_total.minor
     left = Money(notification.amount.minor - known, notification.amount.currency)
     if refunded != left or not left.minor:
-        told = f", of which {Money(known, left.currency)} is refunded" if known else ""
+        already = f", of which {Money(known, left.currency)} is refunded" if known else ""
         raise DecisionRefused(
-            f"it reports {notification.amount}{told}, so not {refunded}: refund {left}, or discard it"
+            f"it reports {notification.amount}{already}, so not {refunded}: refund {left}, or discard it"
         )
 
 
