@@ -117,6 +117,21 @@ and
         description="From the time in accounts.toml on, notifications that it signs are refused.",
         board="business",
     ),
+    Alert(
+        name="QuestionsUnanswered",
+        severity="warning",
+        for_="15m",
+        expr="""
+sum by (account) (
+  increase(alipay_notify_questions_total{outcome=~"no_answer|refused|unauthentic|not_ours|unreadable"}[1h])
+) > 3
+unless
+  sum by (account) (increase(alipay_notify_questions_total{outcome=~"news|unpaid|not_found"}[1h])) > 0
+""",
+        summary="No question about an unpaid order of {{ $labels.account }} has a usable answer.",
+        description="Payments whose notification is lost are not found until Alipay's answers can be used.",
+        board="business",
+    ),
 ]
 PROCESSING = [
     Alert(

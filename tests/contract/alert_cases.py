@@ -52,6 +52,12 @@ class Tried:
         return found
 
 
+def questions(good: str, bad: str) -> Series:
+    """Questions to Alipay: with a usable answer, and without one."""
+    name, account = "alipay_notify_questions_total", 'account="shop",outcome='
+    return {f'{name}{{{account}"unpaid"}}': good, f'{name}{{{account}"refused"}}': bad}
+
+
 def http(good: str, bad: str = "0+0x300", job: str = "ingest") -> Series:
     """Answers of a receiver: those within a second, and 503."""
     name, labels = "http_server_request_duration_seconds", f'job="{job}",http_response_status_code='
@@ -185,6 +191,15 @@ RECEIVING = {
         clears=delays("0+5x45 225+10x90", "0+10x135") | BUSY,
         cleared_at="90m",
         guarded=delays("0+0x60", "0+0.1x60") | received("0+0.1x60"),
+    ),
+    "QuestionsUnanswered": Tried(
+        fires=questions("0+0x200", "0+1x200"),
+        at="90m",
+        labels={"account": "shop"},
+        silent=questions("0+1x200", "0+1x200"),
+        clears=questions("0+0x100 0+1x200", "0+1x100 100+0x200"),
+        cleared_at="180m",
+        guarded=questions("0+0x200", "0+0x50 1+0x150"),
     ),
     "RefusedUntilTheLastTry": Tried(
         fires=gauge("refused_gives_up_timestamp_seconds", "_x60 87840+0x300", account="shop"),

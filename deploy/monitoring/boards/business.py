@@ -1,6 +1,6 @@
 """Each account: accepted, refused, paid, late and contradictory notifications; and the keys."""
 
-from deploy.monitoring.boards.shapes import Board, Panel, Query, Row, counted, quantiles, rate
+from deploy.monitoring.boards.shapes import Board, Panel, Query, Row, counted, counted_or_none, quantiles, rate
 
 CONTRADICTIONS = 'reason=~"amount_mismatch|currency_mismatch|second_trade|paid_and_expired|over_refunded",'
 
@@ -71,6 +71,20 @@ BUSINESS = Board(
                     description="Authentic notifications that contradict their order, by reason.",
                     unit="short",
                     queries=(counted("alipay_notify_held_total", "reason", matchers=CONTRADICTIONS),),
+                    is_stacked=True,
+                ),
+                Panel(
+                    title="Recovered orders",
+                    description="Orders that Alipay's answer changed, by account: their notifications were lost.",
+                    unit="short",
+                    queries=(counted_or_none("alipay_notify_recovered_total", "account"),),
+                    is_stacked=True,
+                ),
+                Panel(
+                    title="Questions about unpaid orders",
+                    description="Questions to Alipay, by account and outcome; none without queries = true.",
+                    unit="short",
+                    queries=(counted_or_none("alipay_notify_questions_total", "account", "outcome"),),
                     is_stacked=True,
                 ),
             ),

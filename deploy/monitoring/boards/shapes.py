@@ -85,3 +85,9 @@ def counted(counter: str, *by: str, matchers: str = "") -> Query:
     grouped = f" by ({', '.join(by)}) " if by else ""
     legend = " ".join(f"{{{{{label}}}}}" for label in by)
     return Query(f"sum{grouped}(increase({counter}{{{matchers}@}}{RATE}))", legend or "all")
+
+
+def counted_or_none(counter: str, *by: str) -> Query:
+    """Return `counted` for a counter that most engines do not have; 0 without it."""
+    query = counted(counter, *by)
+    return Query(f"{query.expr} or on () vector(0)", query.legend)

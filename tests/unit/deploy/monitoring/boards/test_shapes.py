@@ -32,3 +32,9 @@ def test_board_has_the_panels_of_all_rows() -> None:
     board = Board(id="x", title="", description="", rows=rows)
     assert [panel.title for panel in board.panels()] == ["a", "b", "c"]
     assert board.uid == "alipay-notify-x"
+
+
+def test_counter_that_most_engines_do_not_have_is_zero_without_it() -> None:
+    query = shapes.counted_or_none("alipay_notify_questions_total", "account")
+    assert query.expr.startswith("sum by (account) (increase(alipay_notify_questions_total{@}")
+    assert query.expr.endswith(" or on () vector(0)")
