@@ -10,7 +10,7 @@ from tests.acceptance import test_callbacks
 from tests.support import callback_receivers
 from tests.support.processes import Engine
 
-ORDERS = 5_200  # about two events each
+ORDERS = 7_400  # with about 1.4 events each
 EVENTS_MIN = 10_000
 
 

@@ -131,6 +131,8 @@ _PRUNE = """
         SELECT endpoint, number FROM callback_deliveries WHERE done_at < $1 ORDER BY done_at LIMIT $2
     )
 """
+_HAS_OLD = "SELECT EXISTS (SELECT FROM callback_deliveries WHERE state = 'pending' AND created_at < $1)"
+_LOCK_ALL = "SELECT name FROM callback_endpoints ORDER BY name FOR UPDATE"
 _PRUNE_PENDING = """
     DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
         SELECT endpoint, number FROM callback_deliveries WHERE state = 'pending' AND created_at < $1 LIMIT $2
@@ -191,6 +193,9 @@ class PostgresCallbacks:
     async def prune(self, *, now_ms: int) -> int:
         async def work(connection: SqlConnection) -> int:
             status = await connection.execute(_PRUNE, now_ms - FINISHED_KEPT_MS, PRUNE_ROWS_MAX)
+            if not await connection.fetchval(_HAS_OLD, now_ms - ALL_KEPT_MS):
+                return int(status.rpartition(" ")[2])
+            await connection.fetch(_LOCK_ALL)
             pending = await connection.fetch(_PRUNE_PENDING, now_ms - ALL_KEPT_MS, PRUNE_ROWS_MAX)
             for name in sorted({name for name, _ in pending}):
                 await connection.execute(_HEADS, name, [key for of, key in pending if of == name], now_ms)
