@@ -2,7 +2,7 @@
 async function refresh() {
   if (!document.hidden) {
     try {
-      const answer = await fetch("/recent");
+      const answer = await fetch(`/recent${location.search}`); // in the language of the page
       if (answer.ok) {
         const recent = document.getElementById("recent");
         recent.innerHTML = await answer.text();

@@ -6,10 +6,16 @@ const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (whole, name) =
 const t = (text, values) => filled(globalThis.texts?.[text] ?? text, values);
 const w = (word) => globalThis.texts?.[word] ?? word;
 
-const zone = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" });
-// A viewer's difference to UTC at a moment, such as UTC+2.
-const offset = (moment) => zone.formatToParts(moment).find((part) => part.type === "timeZoneName").value.replace("GMT", "UTC").replace(/([+-])0/, "$1").replace(":00", "");
 const two = (number) => String(number).padStart(2, "0");
+
+// A viewer's difference to UTC at a moment, such as UTC+2 or UTC-3:30.
+function offset(moment) {
+  const minutes = -moment.getTimezoneOffset();
+  if (!minutes) return "UTC";
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return `UTC${minutes < 0 ? "-" : "+"}${hours}${rest ? `:${two(rest)}` : ""}`;
+}
+
 const dayOf = (moment) => `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())}`;
 const clockOf = (moment) => `${two(moment.getHours())}:${two(moment.getMinutes())}:${two(moment.getSeconds())}`;
 
