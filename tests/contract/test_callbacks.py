@@ -18,6 +18,7 @@ from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.http import HttpPoster
 from workers.callbacks.schedule import AttemptResult, EndpointState
 from workers.callbacks.sender import CallbackSender
+from workers.errors import InfrastructureDown
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 SECRET = b"merchant" * 4
@@ -28,6 +29,8 @@ class NoObserver:
     def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None: ...
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None: ...
+
+    def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None: ...
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         raise error

@@ -21,8 +21,10 @@ from tests.contract.shortcuts import register
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED, Time
 from tests.support.paths import ROOT
+from workers.callbacks.endpoints import Endpoint
 from workers.errors import InfrastructureDamaged, InfrastructureDown, VersionConflict
 from workers.postgres import load, settling
+from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.database import SqlConnection
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
@@ -270,6 +272,13 @@ async def test_documented_rights_are_enough_for_a_worker(cluster: Cluster, worke
         time.now_ms += 25 * 3_600_000
         await work.retry(await store.due(now_ms=time.now_ms, limit=10))
         await sent(store)
+        assert len(await store.events_after(0, 10)) >= 3
+        callbacks = PostgresCallbacks(store.database, store.reads)
+        shop = Endpoint(name="shop", url="https://shop.example/", secrets=(b"s" * 24,))
+        await callbacks.configure([shop], now_ms=time.now_ms)
+        of_order = {"number": None, "scope": "shop-sg", "order": "N1", "version": 1, "by": "tests", "why": "rights"}
+        assert await callbacks.resend("shop", **of_order, now_ms=time.now_ms) == 1  # type: ignore[arg-type]
+        assert len((await callbacks.step(shop, [], busy=(), limit=9, now_ms=time.now_ms)).due) == 1
         assert await store.prune_sent(older_than_ms=time.now_ms)
     finally:
         await store.close()

@@ -44,6 +44,9 @@ class CallbackObserver(Protocol):
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None: ...
 
+    def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
+        """The store does not answer; the lane tries again soon."""
+
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         """A lane has failed by our bug; it starts anew."""
 
@@ -81,7 +84,8 @@ class Lane:
             while True:
                 try:
                     step = await self.run_once()
-                except InfrastructureDown:  # the loops that need the store report it
+                except InfrastructureDown as error:
+                    self._observer.paused(self._endpoint, error)
                     await asyncio.sleep(REST_S)
                 except Exception as error:
                     self._observer.failed(self._endpoint, error)

@@ -1,6 +1,7 @@
 """Metrics and log lines of callbacks; implements `sender.CallbackObserver`."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from workers.errors import InfrastructureDown
 from workers.log_lines import Logger
 
 GAUGES_EVERY_S = 15.0
+REPORT_EVERY_S = 60.0  # of a store that does not answer, for all endpoints together
 
 
 class CallbackTelemetry:
@@ -23,6 +25,7 @@ class CallbackTelemetry:
 
     def __init__(self, registry: CollectorRegistry, logger: Logger) -> None:
         self._logger = logger
+        self._paused_s = float("-inf")
         self._attempts = metrics.counter(callback_metrics.ATTEMPTS, registry)
         self._oldest = metrics.gauge(callback_metrics.OLDEST, registry)
         self._pending = metrics.gauge(callback_metrics.PENDING, registry)
@@ -38,6 +41,12 @@ class CallbackTelemetry:
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None:
         self._disabled.labels(endpoint.name).set(1)
         self._logger.error("callback_disabled", **{Field.ENDPOINT: endpoint.name, Field.REASON: state.disabled_why})
+
+    def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
+        now_s = time.monotonic()
+        if now_s - self._paused_s >= REPORT_EVERY_S:
+            self._paused_s = now_s
+            self._logger.warning("callback_paused", **{Field.ENDPOINT: endpoint.name, Field.ERROR: str(error)})
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         self._logger.error("callback_failed", **{Field.ENDPOINT: endpoint.name, Field.ERROR: error})

@@ -66,12 +66,16 @@ class Notes:
         self.results: list[AttemptResult] = []
         self.disabled_: list[str] = []
         self.errors: list[Exception] = []
+        self.paused_: list[str] = []
 
     def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None:
         self.results.append(result)
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None:
         self.disabled_.append(endpoint.name)
+
+    def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
+        self.paused_.append(str(error))
 
     def failed(self, endpoint: Endpoint, error: Exception) -> None:
         self.errors.append(error)
@@ -272,6 +276,7 @@ async def test_store_that_does_not_answer_loses_no_result(shop: Shop, monkeypatc
         await until(lambda: len(shop.merchant.arrived["a"]) == 3)
     assert shop.merchant.versions("a") == {"N1": [1, 2, 3]}
     assert [str(error) for error in shop.notes.errors] == ["a bug"]
+    assert shop.notes.paused_ == ["away"]
 
 
 async def test_bug_in_an_attempt_waits_for_the_schedule(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from workers.callbacks.deliveries import EndpointPage
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.schedule import GIVE_UP_ATTEMPTS, GIVE_UP_MS, CallbackOutcome, EndpointState
 from workers.callbacks.telemetry import CallbackTelemetry
+from workers.errors import InfrastructureDown
 
 SHOP = Endpoint(name="shop", url="https://shop.example/", secrets=(b"s" * 24,))
 NOW_MS = 1_700_000_000_000
@@ -72,5 +73,7 @@ def test_disabled_endpoint_is_logged_and_shown_at_once() -> None:
     telemetry = CallbackTelemetry(registry, log)
     telemetry.disabled(SHOP, EndpointState(disabled_at_ms=NOW_MS, disabled_why="gone"))
     telemetry.failed(SHOP, RuntimeError("a bug"))
+    for _ in range(3):
+        telemetry.paused(SHOP, InfrastructureDown("away"))
     assert registry.get_sample_value("alipay_notify_callback_disabled", {"endpoint": "shop"}) == 1
-    assert [event for event, _ in log.lines] == ["callback_disabled", "callback_failed"]
+    assert [event for event, _ in log.lines] == ["callback_disabled", "callback_failed", "callback_paused"]
