@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry, made by hand: those of a receiver's appends, and of a worker's batches and sends.
+"""Spans of OpenTelemetry, made by hand: those of a receiver's appends, and of batches, decisions and sends.
 
 Only this module imports OpenTelemetry, and only a process that traces imports this module (`deploy.tracing`). Names and
 attributes are those of OpenTelemetry's messaging conventions. No span has a field of the form but the notification's
@@ -45,7 +45,7 @@ from schemas.events import Outgoing
 from schemas.trace_context import TraceContext
 from workers.consumer import BATCH_MAX
 from workers.settlement.plan import HeldRow, LogRecord
-from workers.traces import Sends
+from workers.traces import TRACED, Sends
 
 FLUSH_S = 3.0  # at the stop; spans that are not exported by then are lost
 LINKS_MAX = BATCH_MAX  # the SDK's own limit would cut the links of a batch in which every record is sampled
@@ -55,6 +55,7 @@ OPERATION, OPERATION_TYPE = "messaging.operation.name", "messaging.operation.typ
 PARTITION, OFFSET = "messaging.destination.partition.id", "messaging.kafka.offset"
 GROUP, COUNT = "messaging.consumer.group.name", "messaging.batch.message_count"
 NOTIFY_ID = "alipay.notify_id"
+DECISION = "alipay.decision"
 
 NOT_ACKNOWLEDGED = "not acknowledged"
 _NO_PARENT = Context()
@@ -121,7 +122,7 @@ class ProcessTraces:
         self._sampled_below = TraceIdRatioBased.get_bound_for_rate(ratio)
         self._places = places
         self._log_name = topics.named(topics.NOTIFICATION, places.prefix)
-        self._events_name = topics.named(topics.ORDER_EVENT, places.prefix)
+        self._topic_names = {topic: topics.named(topic, places.prefix) for topic in TRACED}
         self._of_log = {SYSTEM: places.system, DESTINATION: self._log_name}
         self._send_name = f"send {self._log_name}"
         self._batch: ContextVar[Span | None] = ContextVar("batch", default=None)
@@ -161,9 +162,9 @@ class ProcessTraces:
         return None if span is None else _written(span.get_span_context())
 
     @contextmanager
-    def batch(self, records: Sequence[LogRecord] | Sequence[HeldRow], /) -> Iterator[None]:
+    def batch(self, records: Sequence[LogRecord] | Sequence[HeldRow], /, *, decision: str = "") -> Iterator[None]:
         """Trace the work of the block on these records, if one of them is sampled."""
-        span = self._start_batch(records)
+        span = self._start_batch(records, decision)
         if span is None:
             yield
             return
@@ -177,7 +178,7 @@ class ProcessTraces:
             self._batch.reset(token)
             _end(span, "")
 
-    def _start_batch(self, records: Sequence[LogRecord] | Sequence[HeldRow]) -> Span | None:
+    def _start_batch(self, records: Sequence[LogRecord] | Sequence[HeldRow], decision: str) -> Span | None:
         try:
             links = [
                 Link(_remote(found), {PARTITION: str(each.position.partition), OFFSET: each.position.offset})
@@ -187,6 +188,8 @@ class ProcessTraces:
             if not links:
                 return None
             about: dict[str, str | int] = {OPERATION: "process", OPERATION_TYPE: "process", COUNT: len(records)}
+            if decision:
+                about[DECISION] = decision
             return self._tracer.start_span(
                 f"process {self._log_name}",
                 _NO_PARENT,
@@ -198,14 +201,14 @@ class ProcessTraces:
             _failed(error)
             return None
 
-    def step(self, name: str, seconds: float, /) -> None:
-        """Add a step of the batch in hand, which ends now."""
+    def step(self, name: str, seconds: float, /, *, ago_s: float = 0.0) -> None:
+        """Add a step of the batch in hand, which ended so long ago."""
         batch = self._batch.get()
         if batch is None:
             return
         try:
-            now_ns = time.time_ns()
-            parent, started_ns = set_span_in_context(batch, _NO_PARENT), now_ns - int(seconds * 1e9)
+            ended_ns = time.time_ns() - int(ago_s * 1e9)
+            parent, started_ns = set_span_in_context(batch, _NO_PARENT), ended_ns - int(seconds * 1e9)
             if name == "commit":
                 attributes = {**self._of_log, OPERATION: "commit", OPERATION_TYPE: "settle", GROUP: self._places.group}
                 span = self._tracer.start_span(
@@ -213,7 +216,7 @@ class ProcessTraces:
                 )
             else:
                 span = self._tracer.start_span(name, parent, start_time=started_ns)
-            span.end(now_ns)
+            span.end(ended_ns)
         except Exception as error:
             _failed(error)
 
@@ -224,7 +227,7 @@ class ProcessTraces:
             batch.add_event("paused", {"error.type": type(error).__name__})
 
     def sends(self, events: Sequence[Outgoing], /) -> Sends:
-        """Begin the spans of the sampled order events among these."""
+        """Begin the spans of the sampled order events and notices among these."""
         try:
             return self._sends(events)
         except Exception as error:
@@ -233,15 +236,14 @@ class ProcessTraces:
 
     def _sends(self, events: Sequence[Outgoing]) -> _Sends:
         sent, spans = list(events), dict[int, Span]()
-        attributes = {
-            SYSTEM: self._places.system, DESTINATION: self._events_name, OPERATION: "send", OPERATION_TYPE: "send"
-        }  # fmt: skip
+        about = {SYSTEM: self._places.system, OPERATION: "send", OPERATION_TYPE: "send"}
         for index, event in enumerate(events):
-            caused_by = trace_context.of(event.headers) if event.topic == topics.ORDER_EVENT else None
+            caused_by = trace_context.of(event.headers) if event.topic in TRACED else None
             if caused_by is None:
                 continue
+            name = self._topic_names[event.topic]
             parent = set_span_in_context(NonRecordingSpan(_remote(caused_by)), _NO_PARENT)
-            span = self._tracer.start_span(f"send {self._events_name}", parent, SpanKind.PRODUCER, attributes)
+            span = self._tracer.start_span(f"send {name}", parent, SpanKind.PRODUCER, {**about, DESTINATION: name})
             spans[index] = span
             headers = trace_context.added(event.headers, _written(span.get_span_context()))
             sent[index] = structs.replace(event, headers=headers)

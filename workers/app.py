@@ -173,6 +173,7 @@ async def working(
         observer=observer,
         now_ms=now_ms,
         time_limit=processing.time_limit,
+        tracing=tracing,
     )
     replayer = Replayer(
         store=store,

@@ -20,6 +20,7 @@ from schemas.accounts import Account
 from schemas.money import Money
 from schemas.notification import Notification, Unreadable
 from schemas.record_format import Record
+from workers import traces
 from workers.backoff import retry_conflicts
 from workers.processing import LIMIT_S, ProcessingObserver, Store
 from workers.queries import HeldPage, HeldQuery
@@ -27,6 +28,7 @@ from workers.settlement import loading, verdicts
 from workers.settlement.plan import HeldRow, LogRecord, ParsedRecord, StoreSnapshot, WritePlan
 from workers.settlement.verdicts import ACCEPTABLE, PRICES, DecisionRefused, Verdict
 from workers.time_limit import TimeLimit, TookTooLong
+from workers.traces import NOT_TRACED, Tracing
 
 ROWS_MAX = 100  # of one order, tried again with the price that was accepted
 
@@ -65,7 +67,9 @@ class HeldDecisions:
         now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
         time_limit: TimeLimit | None = None,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
+        self._tracing = tracing
         self._time_limit = time_limit or TimeLimit(LIMIT_S)
         self._accounts = accounts
         self._read = read
@@ -106,7 +110,8 @@ class HeldDecisions:
             first, *others = now if known is None or known.is_note else as_held
             return verdicts.accept(first, others, snapshot, accounts, verdict, chance=self._chance)
 
-        await self._settle([*now, *as_held] if parsed.account != row.account else now, row, decide)
+        with self._tracing.batch([row], decision="accept"):
+            await self._settle([*now, *as_held] if parsed.account != row.account else now, row, decide)
 
     async def discard(self, page: HeldPage, *, by: str, why: str, task: int | None = None) -> None:
         """Resolve the row without applying it, and take out of the order the facts that only it has brought.
@@ -130,7 +135,8 @@ class HeldDecisions:
         def decide(snapshot: StoreSnapshot) -> WritePlan:
             return verdicts.discard(row, notification, snapshot, account, self._notification, verdict)
 
-        await self._settle([parsed], row, decide)
+        with self._tracing.batch([row], decision="discard"):
+            await self._settle([parsed], row, decide)
 
     async def refund_outside(self, page: HeldPage, amount: str, *, by: str, why: str) -> None:
         """Resolve the row of a payment whose money was refunded in Alipay's own portal. `amount` is in whole units.
@@ -158,8 +164,13 @@ class HeldDecisions:
         orders = needs.orders | ({(row.account, row.order)} if row.order else set())
         needs = structs.replace(needs, orders=orders, with_history=True)
 
+        trace = self._tracing.current
+
         def limited(snapshot: StoreSnapshot) -> WritePlan:
-            return self._time_limit.run(lambda: decide(snapshot), "decide")
+            plan = self._time_limit.run(lambda: decide(snapshot), "decide")
+            if trace is not None:
+                plan.events = traces.marked(plan.events, parsed_records, trace)
+            return plan
 
         plan = await retry_conflicts(lambda: self._store.settle(needs, limited))
         self._observer.settled(plan, parsed_records)

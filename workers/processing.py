@@ -291,7 +291,8 @@ class Processing:
         """Publish the notices of the outbox, if they have topics of their own."""
         if self._notices is None:
             return 0
-        return await emission.emit(self._store, self._notices, self._observer, limit, only=emission.NOTICES)
+        only = emission.NOTICES
+        return await emission.emit(self._store, self._notices, self._observer, limit, only=only, tracing=self._tracing)
 
     async def _apply(
         self,
@@ -304,6 +305,7 @@ class Processing:
         """Decide the batch and write the plan, in one transaction of the store; return once it is committed."""
         started = time.perf_counter()
         trace = self._tracing.current  # asked here: the store may decide on a thread of its own
+        deciding: list[tuple[float, float]] = []
 
         def decide(snapshot: StoreSnapshot) -> WritePlan:
             if snapshot.prior_deliveries:
@@ -311,11 +313,13 @@ class Processing:
             try:
                 # The time is asked here: the transaction may have waited long for its locks.
                 now_ms = self._now_ms()
+                began = 0.0 if trace is None else time.perf_counter()
                 decided = partial(decision.decide, parsed_records, snapshot, read_by.accounts)
                 decided = partial(decided, now_ms=now_ms, chance=self._chance)
                 plan = self.time_limit.run(decided, "decide", limit_s=limit_s)
                 is_reloaded = self._files.version != read_by.version
                 if trace is not None:
+                    deciding.append((began, time.perf_counter()))
                     plan.events = traces.marked(plan.events, parsed_records, trace)
                 plan.wakes.update(parking.learnt_meanwhile(parsed_records, self._accounts, is_reloaded=is_reloaded))
                 return plan
@@ -326,7 +330,10 @@ class Processing:
 
         needs = loading.load_request(parsed_records)
         plan = await self._settled(structs.replace(needs, around_locks=True) if around_locks else needs, decide)
-        self._observer.step("apply", time.perf_counter() - started)
+        now = time.perf_counter()
+        for began, ended in deciding:
+            self._tracing.step("decide", ended - began, ago_s=now - ended)
+        self._observer.step("apply", now - started)
         self._observer.settled(plan, parsed_records)
         if around_locks and any(delivery.reason is Reason.LOCKED for delivery in plan.deliveries):
             self._foreign_locks.meet()

@@ -132,6 +132,7 @@ async def running(
                 observer=observer,
                 now_ms=now_ms,
                 time_limit=processing.time_limit,
+                tracing=traces or NOT_TRACED,
             ),
             verify=authenticator.verify,
             check_return=authenticator.check_return,

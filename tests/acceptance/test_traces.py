@@ -70,7 +70,7 @@ def test_trace_leads_from_the_request_to_the_order_event(tmp_path: Path, world: 
     (event,) = collector.named("send payments.order.event.v1")
     assert [each.kind for each in (request, batch, event)] == ["PRODUCER", "CONSUMER", "PRODUCER"]
     assert (request.parent, batch.links, event.parent) == ("", (request.span_id,), batch.span_id)
-    assert {"read", "apply", "commit payments.alipay.notification.v1"} <= {
+    assert {"read", "decide", "apply", "commit payments.alipay.notification.v1"} <= {
         each.name for each in collector.spans if each.parent == batch.span_id
     }
     assert len(connected(collector.spans, request)) == len(collector.spans)

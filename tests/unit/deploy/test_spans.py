@@ -23,6 +23,7 @@ from tests.support.collector import Seen, connected, in_memory
 from tests.support.fakes import MemoryTopics, PlanObserver
 from tests.support.log_records import REGISTERED, SHOP, Time
 from tests.support.stores import MemoryStore
+from workers.held_decisions import HeldDecisions
 from workers.processing import Processing
 from workers.settlement.plan import LogRecord, Position, Registration
 
@@ -140,6 +141,56 @@ async def test_retry_of_a_parked_record_is_a_trace_of_its_own_with_the_same_link
     assert first.links == again.links == (request.span_id,)
     assert len({request.trace_id, first.trace_id, again.trace_id}) == 3
     assert traced.named("send payments.order.event.v1")[0].parent == again.span_id
+
+
+async def test_decision_of_a_batch_is_a_step_of_it() -> None:
+    traced = Traced()
+    await traced.process(traced.received(log_records.record("N1")))
+    (batch,) = traced.named("process payments.alipay.notification.v1")
+    (decided,) = traced.named("decide")
+    assert decided.parent == batch.span_id
+
+
+async def test_notice_of_a_held_notification_follows_its_batch() -> None:
+    traced = Traced()
+    await traced.process(traced.received(log_records.record("N1", account=REGISTERED)), log_records.record("N2"))
+    await traced.processing.emit()
+    (request,) = traced.named("send payments.alipay.notification.v1")
+    (batch,) = traced.named("process payments.alipay.notification.v1")
+    (sent,) = traced.named("send payments.notification.held.v1")
+    assert (sent.kind, sent.parent) == ("PRODUCER", batch.span_id)
+    assert sent in connected(traced.spans, request)
+    (notice,) = (event for event in traced.topics.events if event.topic == topics.HELD)
+    assert trace_context.of(notice.headers) == TraceContext(sent.trace_id, sent.span_id)
+
+
+@pytest.mark.parametrize("verb", ["accept", "discard"])
+async def test_decision_of_an_operator_is_a_trace_linked_to_the_request(verb: str) -> None:
+    traced = Traced()
+    traced.store.register_now(REGISTERED.name, "N1", Registration(amounts=(Money(9900, "USD"),)), now_ms=Time()())
+    await traced.process(traced.received(log_records.record("N1", account=REGISTERED)))
+    decisions = HeldDecisions(
+        accounts=log_records.ACCOUNTS,
+        read=traced.processing.read,
+        store=traced.store,
+        observer=PlanObserver(),
+        now_ms=Time(),
+        tracing=traced.traces,
+    )
+    (row,) = traced.store.held.values()
+    page = await traced.store.held_page(row.id)
+    assert page is not None
+    await getattr(decisions, verb)(page, by="kim", why="as the buyer says")
+    await traced.processing.emit()
+    (request,) = traced.named("send payments.alipay.notification.v1")
+    held, decided = traced.named("process payments.alipay.notification.v1")
+    assert (held.links, decided.links) == ((request.span_id,), (request.span_id,))
+    assert ("alipay.decision" in held.attributes, decided.attributes["alipay.decision"]) == (False, verb)
+    flagged, *sent = traced.named("send payments.order.event.v1")
+    assert flagged.parent == held.span_id
+    # What is discarded changed nothing, so its order has no new event.
+    assert [span.parent for span in sent] == ([decided.span_id] if verb == "accept" else [])
+    assert "kim" not in str([span.attributes for span in traced.spans])
 
 
 async def test_event_that_no_topic_acknowledges_ends_as_an_error_and_is_sent_anew() -> None:

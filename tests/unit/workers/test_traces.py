@@ -24,17 +24,18 @@ def sampled(parsed: ParsedRecord) -> ParsedRecord:
     return structs.replace(parsed, record=structs.replace(parsed.record, headers=headers))
 
 
-async def test_only_order_events_that_a_sampled_notification_caused_are_marked() -> None:
+async def test_only_events_and_notices_that_a_sampled_notification_caused_are_marked() -> None:
     worker = MemoryWorker(accounts=log_records.ACCOUNTS)
-    await worker.process(BAD_RECORD, *(log_records.record(order, id_=f"id-{order}") for order in "AB"))
-    unread, first, second = worker.observer.parsed_records
+    unsampled = structs.replace(BAD_RECORD, headers=())
+    await worker.process(BAD_RECORD, unsampled, *(log_records.record(order, id_=f"id-{order}") for order in "AB"))
+    unread, other, first, second = worker.observer.parsed_records
     events = [event for _, event in await worker.store.unsent(10)]
-    marked = traces.marked(events, [unread, sampled(first), second], SPAN)
+    marked = traces.marked(events, [unread, other, sampled(first), second], SPAN)
     assert {event.id: trace_context.of(event.headers) for event in marked if event.topic == topics.ORDER_EVENT} == {
         f"{SHOP.name}:A:1": SPAN,
         f"{SHOP.name}:B:1": None,
     }
-    assert [trace_context.of(event.headers) for event in marked if event.topic == topics.HELD] == [None]
+    assert [trace_context.of(event.headers) for event in marked if event.topic == topics.HELD] == [SPAN, None]
     assert [(event.id, event.value) for event in marked] == [(event.id, event.value) for event in events]
 
 
