@@ -38,6 +38,7 @@ class ReceiverMetrics:
         self._duration = _histogram(telemetry.HTTP_DURATION, registry)
         self._append = _histogram(telemetry.APPEND_DURATION, registry)
         self._rebuilds = _counter(telemetry.PRODUCER_REBUILDS, registry)
+        self._under_replicated = _gauge(telemetry.UNDER_REPLICATED, registry)
         self._active = _gauge(telemetry.HTTP_ACTIVE, registry)
         self._key_expiry = _by_account(telemetry.KEY_EXPIRY, registry)
         self._retiring_until = _by_account(telemetry.RETIRING_KEY_UNTIL, registry)
@@ -139,6 +140,11 @@ class ReceiverMetrics:
     def rebuilt(self, fault: ProducerFault) -> None:
         """Count a replaced producer."""
         self._rebuilds.labels(fault.value).inc()
+
+    def replicated(self, under_replicated: Mapping[str, int]) -> None:
+        """Show how many partitions of each topic have too few copies now."""
+        for topic, partitions in under_replicated.items():
+            self._under_replicated.labels(topic).set(partitions)
 
     def watch_active(self, active: Callable[[], int]) -> None:
         """Read the number of requests in flight from `active` at each scrape, instead of counting at each request."""

@@ -76,6 +76,12 @@ PRODUCER_REBUILDS = MetricFamily(
     help="Kafka producers replaced, by fault. No acknowledged record is lost.",
     labels=("reason",),
 )
+UNDER_REPLICATED = MetricFamily(
+    name="alipay_notify_under_replicated_partitions",
+    kind="gauge",
+    help="Partitions of the log of which a broker has no copy that is in sync. One broker more, and appends may fail.",
+    labels=("topic",),
+)
 
 # worker
 TRADE_STATUS = MetricFamily(

@@ -176,8 +176,7 @@ class KafkaAdmin:
                 continue
             if code != NO_ERROR and not partitions:
                 raise for_code(code)(name)
-            replicas = min(len(each[3]) for each in partitions)
-            found[name] = Found(partitions=len(partitions), replicas=replicas, config=config[name])
+            found[name] = _found(partitions, config[name])
         return found
 
     async def _config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -263,6 +262,18 @@ async def look(connection: Mapping[str, Any], names: Sequence[str], *, within_s:
     """
     async with connected(connection, within_s=within_s) as admin:
         return await admin.found(names)
+
+
+def _found(partitions: Sequence[Any], config: Mapping[str, str]) -> Found:
+    """Return a topic from the fields of its partitions: the fourth has the replicas, the fifth those in sync."""
+    behind = [{*each[3]} - {*each[4]} for each in partitions]
+    return Found(
+        partitions=len(partitions),
+        replicas=min(len(each[3]) for each in partitions),
+        config=config,
+        under_replicated=sum(map(bool, behind)),
+        behind=tuple(sorted(set().union(*behind))),
+    )
 
 
 @contextlib.contextmanager

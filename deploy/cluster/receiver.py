@@ -46,18 +46,19 @@ async def running(
     config = process.read_config(settings, receipt_keys)
     connection = connections.kafka(settings)
     topic = topics.named(topics.NOTIFICATION, settings.topic_prefix)
+    metrics = ReceiverMetrics(registry)
     watch = TopicWatch(
         lambda: kafka_admin.look(connection, [topic]),
         topics_.wanted(prefix=settings.topic_prefix, only=[topics.NOTIFICATION]),
         development=settings.development,
         every_s=settings.topics_look_interval_s,
+        seen=lambda found: metrics.replicated({name: there.under_replicated for name, there in found.items()}),
     )
     await watch.check()
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(
             tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
         )
-        metrics = ReceiverMetrics(registry)
         client_log = stack.enter_context(ClientLog())
         publisher = Publisher(
             build=producer.factory(

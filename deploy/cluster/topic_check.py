@@ -5,8 +5,8 @@ replica too few, with a leader elected without the last records, or with a reten
 stop. No later step can detect that. So a process refuses to start on a weak topic, and checks it regularly, because
 operators change topics. A missing topic does not refuse the start: it promises nothing, and the process waits for it.
 
-The number of replicas alive at the moment is not checked here. If they are too few, the brokers refuse records, and the
-publisher reports that.
+Replicas that are not in sync at the moment are no weakness of a topic, and never a reason to refuse: if too few are
+left, the brokers refuse records, and the publisher reports that. They are exported as a metric.
 """
 
 import asyncio
@@ -83,7 +83,8 @@ class TopicWatch:
     """Checks the topics of one process regularly.
 
     `trouble` says why the process is not ready, and is `None` after a check that found no weakness. A check that fails
-    leaves the result of the last one. Before the first successful check the topics are unknown.
+    leaves the result of the last one. Before the first successful check the topics are unknown. `seen` gets what each
+    successful check has found.
     """
 
     def __init__(
@@ -94,11 +95,13 @@ class TopicWatch:
         development: bool = False,
         every_s: float = EVERY_S,
         every_in_trouble_s: float = EVERY_IN_TROUBLE_S,
+        seen: Callable[[Mapping[str, Found]], None] = lambda found: None,
     ) -> None:
         self.trouble: str | None = "the topics have not been checked yet"
         self._look = look
         self._wanted = wanted
         self._is_development = development
+        self._seen = seen
         self._every_s = every_s
         self._every_in_trouble_s = min(every_s, every_in_trouble_s)
         self._is_seen = False
@@ -129,5 +132,6 @@ class TopicWatch:
                 self.trouble = f"the topics could not be checked yet: {error}"
             return {}
         self._is_seen = True
+        self._seen(found)
         self.trouble = "; ".join(weaknesses(self._wanted, found, development=self._is_development)) or None
         return found

@@ -37,11 +37,15 @@ class Found(Struct, frozen=True, kw_only=True):
     """One topic as found in the cluster.
 
     `replicas` is the smallest number of any partition. `config` holds the values in force, including broker defaults.
+    `under_replicated` is the number of partitions of which a replica is not in sync, and `behind` has the brokers of
+    such replicas: they are down, or have not caught up yet.
     """
 
     partitions: int
     replicas: int
     config: Mapping[str, str]
+    under_replicated: int = 0
+    behind: tuple[int, ...] = ()
 
 
 class _Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -185,6 +185,15 @@ sum by (topic, group) (
         board="reliability",
     ),
     Alert(
+        name="UnderReplicated",
+        severity="warning",
+        for_="5m",  # a broker that is restarted is back sooner
+        expr="max by (topic) (alipay_notify_under_replicated_partitions) > 0",
+        summary="A broker has no copy in sync of some partitions of {{ $labels.topic }}.",
+        description="Nothing is lost, and all goes on. With one broker less, appends fail, and receivers answer 503.",
+        board="pipeline",
+    ),
+    Alert(
         name="RedisDown",
         severity="warning",
         for_="5m",

@@ -31,6 +31,7 @@ ONLY_IN_A_CLUSTER: dict[str, str] = {
     "alipay_notify_commits_dropped": "no other worker takes over the journal's batches",
     "alipay_notify_partitions_rewound": "the journal's cursor lies in the store, and is restored with it",
     "alipay_notify_producer_rebuilds": "the journal has no producer",
+    "alipay_notify_under_replicated_partitions": "the journal has one copy, and no brokers",
 }
 # Families that need longer than a test, each with its reason and the test that it is in.
 LATER: dict[str, str] = {

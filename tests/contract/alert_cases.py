@@ -266,6 +266,14 @@ PROCESSING = {
         cleared_at="20m",
         guarded=gauge("dependency_up", "0+0x30", **HERE, dependency="redis"),
     ),
+    "UnderReplicated": Tried(
+        fires=gauge("under_replicated_partitions", "0+0x5 12+0x30", **HERE, topic="t"),
+        at="15m",
+        labels={"topic": "t"},
+        silent=gauge("under_replicated_partitions", "0+0x5 12+0x3 0+0x30", **HERE, topic="t"),
+        clears=gauge("under_replicated_partitions", "0+0x5 12+0x11 0+0x30", **HERE, topic="t"),
+        cleared_at="25m",
+    ),
     "RedisDown": Tried(
         fires=gauge("claims_total", "0+0x5 0+50x60", outcome="error"),
         at="20m",

@@ -57,6 +57,13 @@ PIPELINE = Board(
                     unit="short",
                     queries=(counted("alipay_notify_producer_rebuilds_total", "reason"),),
                 ),
+                Panel(
+                    title="Under-replicated partitions",
+                    description="Partitions of the log of which a broker has no copy that is in sync, by topic.",
+                    unit="short",
+                    queries=(Query("max by (topic) (alipay_notify_under_replicated_partitions{@})", "{{topic}}"),),
+                    limits=(1.0, 1.0),
+                ),
             ),
         ),
         Row(

@@ -110,6 +110,13 @@ def test_each_reason_to_replace_a_producer_has_a_counter_at_zero(
     assert registry.get_sample_value(name, {"reason": "silent"}) == 1
 
 
+def test_under_replicated_partitions_are_shown_by_topic(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
+    name = "alipay_notify_under_replicated_partitions"
+    for partitions in (12, 0):
+        metrics.replicated({"log": partitions})
+        assert registry.get_sample_value(name, {"topic": "log"}) == partitions
+
+
 def test_retiring_keys_have_counters_and_show_their_end(registry: CollectorRegistry, metrics: ReceiverMetrics) -> None:
     former = KeyRing("s", SignType.RSA, ring("former").keys, until="x", until_ms=2000)
     metrics.accounts_in_use([KeyRing("s", SignType.RSA2, ring("own").keys, retiring=(former,))])

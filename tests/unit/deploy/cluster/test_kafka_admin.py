@@ -63,6 +63,17 @@ async def test_replicas_of_a_topic_are_the_minimum_of_its_partitions() -> None:
     assert await admin(client).found([NAME]) == {NAME: Found(partitions=2, replicas=2, config={"a": "1"})}
 
 
+async def test_brokers_whose_copies_are_not_in_sync_are_named() -> None:
+    partitions: list[Any] = [
+        (0, 0, 1, [1, 2, 3], [1, 2], []),
+        (0, 1, 2, [1, 2, 3], [2, 1, 3], []),
+        (0, 2, 1, [4, 1], [1]),
+    ]
+    metadata = SimpleNamespace(topics=[(0, NAME, False, partitions)])
+    found = await admin(Client({DESCRIBE: described(), METADATA: metadata})).found([NAME])
+    assert (found[NAME].under_replicated, found[NAME].behind) == (2, (3, 4))
+
+
 async def test_reading_never_creates_a_topic() -> None:
     client = Client({DESCRIBE: described(NO_SUCH_TOPIC), METADATA: listed(NO_SUCH_TOPIC)})
     assert await admin(client).found([NAME]) == {}

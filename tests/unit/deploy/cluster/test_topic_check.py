@@ -159,6 +159,14 @@ async def test_weak_topic_refuses_the_start_even_if_another_is_missing() -> None
     assert len(refused.value.faults) == 1
 
 
+async def test_replicas_behind_are_shown_and_no_trouble() -> None:
+    shown: list[Mapping[str, Found]] = []
+    behind = but(NOTIFICATION) | {NOTIFICATION: structs.replace(STRONG[NOTIFICATION], under_replicated=12, behind=(3,))}
+    observer = TopicWatch(Cluster(behind).look, WANTED, seen=shown.append)
+    await observer.check()
+    assert (observer.trouble, shown) == (None, [behind])
+
+
 async def test_weak_topics_are_checked_again_sooner_than_strong_ones() -> None:
     cluster = Cluster(WEAK, STRONG)
     observer = TopicWatch(cluster.look, WANTED, every_s=3600, every_in_trouble_s=0)
