@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 
 from deploy.cluster.servers import STACK_FILE
+from deploy.local import directory as directories
 
 
 @contextmanager
 def published(directory: Path, addresses: Mapping[str, str]) -> Iterator[None]:
     """Keep the addresses in the stack's directory until the context ends. The caller holds the directory's lock."""
-    file = directory / STACK_FILE
-    file.touch(mode=0o600)  # it contains the database's password
-    file.write_bytes(msgspec.json.encode(addresses))
+    # It contains the database's password.
+    file = directories.private_file(directory / STACK_FILE, msgspec.json.encode(addresses).decode("utf-8"))
     try:
         yield
     finally:

@@ -4,10 +4,12 @@
     run/NAME.json   the mark of a running process
     log/NAME.log    its output
     NAME/           its files, kept from one run to the next
+    secrets/        files that only their owner can read
 
 If an earlier run was killed, its processes still run. Taking the directory ends them first.
 """
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +40,12 @@ class Directory(Struct, frozen=True):
         home.mkdir(exist_ok=True)
         return home
 
+    def secret(self, name: str, text: str) -> Path:
+        """Write a secret to a file that no other user can read at any moment, and return its path."""
+        home = self.home("secrets")
+        home.chmod(0o700)
+        return private_file(home / name, text)
+
     def wipe(self) -> None:
         """Delete every file except the lock: deleting a held lock would let in a second holder."""
         for entry in self.path.iterdir():
@@ -50,6 +58,15 @@ class Directory(Struct, frozen=True):
     def prepare(self) -> None:
         for name in ("run", "log"):
             (self.path / name).mkdir(exist_ok=True)
+
+
+def private_file(path: Path, text: str) -> Path:
+    """Write a file that no other user can read at any moment, and return its path."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
 
 
 @asynccontextmanager

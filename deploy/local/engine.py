@@ -8,11 +8,9 @@ The servers may be those of the local stack or any others. A test can put its ow
 prefix for its topics and a schema for its tables.
 """
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -184,11 +182,9 @@ def _ports(spec: EngineSpec) -> _Ports:
 
 def _settings(directory: Directory, servers: EngineServers, spec: EngineSpec, world: World) -> dict[str, str]:
     """Return the settings of all processes. Secrets are in files, because other users can read an environment."""
-    home = directory.home("secrets")
-    home.chmod(0o700)
-    receipts = home / "receipt-key"
+    receipts = directory.home("secrets") / "receipt-key"
     if not receipts.exists():
-        _write(receipts, secrets.token_hex(32))
+        directory.secret(receipts.name, secrets.token_hex(32))
     settings = {
         "accounts": str(world.accounts_file),
         "receipt_key_file": str(receipts),
@@ -200,8 +196,7 @@ def _settings(directory: Directory, servers: EngineServers, spec: EngineSpec, wo
     if servers.redis:
         settings["redis"] = servers.redis
     if servers.postgres:
-        _write(home / "postgres", servers.postgres)
-        settings["postgres_file"] = str(home / "postgres")
+        settings["postgres_file"] = str(directory.secret("postgres", servers.postgres))
     return settings
 
 
@@ -304,11 +299,3 @@ def _jobs(engine: ClusterEngine) -> dict[str, list[str]]:
 
 def _joined(addresses: Iterable[str]) -> str:
     return ",".join(addresses)
-
-
-def _write(path: Path, secret: str) -> None:
-    """Write a file that no other user can read at any moment."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(secret)

@@ -8,7 +8,6 @@ to a log, announces that it is ready, and the command returns. If the command is
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +22,10 @@ import msgspec
 import typer
 
 from deploy import directory_lock
-from deploy.cluster import servers
+from deploy.cluster import servers, settings
 from deploy.directory_lock import AlreadyRunning
 from deploy.local import directory as directories
-from deploy.local import leftovers, roles, stack, steps
-from deploy.local.engine import ClusterEngine
+from deploy.local import environment, leftovers, roles, stack, steps
 from deploy.local.machine import Machine, Missing
 from deploy.local.ports import NoPort
 from deploy.local.processes import DidNotStart
@@ -97,15 +95,18 @@ def _now() -> str:
 
 def ready_line(started: Stack) -> str:
     """Return the JSON line that scripts wait for."""
-    return msgspec.json.encode({"event": "ready", **started.addresses()}).decode("utf-8")
+    return _printed({"event": "ready", **started.addresses()})
+
+
+def _printed(found: Mapping[str, str]) -> str:
+    """Return addresses as JSON without the password, which is in files that only their owner can read."""
+    shown = {name: settings.without_password(address) for name, address in found.items()}
+    return msgspec.json.encode(shown).decode("utf-8")
 
 
 def ready_summary(started: Stack, *, detached: bool) -> str:
     """Return the text for the operator: addresses, and commands as whole lines, to be copied."""
-    blocks = ["The stack is ready.", _addresses(started)]
-    if started.engine is not None:
-        blocks.append(_commands(started.engine))
-    blocks.append(_end(started, detached=detached))
+    blocks = ["The stack is ready.", _addresses(started), _commands(started), _end(started, detached=detached)]
     return "\n" + "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -121,7 +122,6 @@ def _addresses(started: Stack) -> str:
         "haproxy": found.get("haproxy", ""),
         "kafka": found.get("kafka", ""),
         "redis": found.get("redis", ""),
-        # The password is in ready.json, which only its owner can read. It does not belong on screens.
         "postgres": f"127.0.0.1:{started.postgres.port}" if started.postgres else "",
         "accounts": _short(Path(found["accounts"])) if "accounts" in found else "",
         "logs": f"{_short(started.directory.path)}/log/",
@@ -130,16 +130,16 @@ def _addresses(started: Stack) -> str:
     return "\n".join(f"  {name:<{NAME_WIDTH}}  {address}" for name, address in shown.items() if address)
 
 
-def _commands(engine: ClusterEngine) -> str:
-    if not engine.public_url:
-        return ""
-    program, world = _program(), _short(engine.world.directory)
-    lines = [f"  {program} trigger paid --dir {world} --to {engine.public_url}"]
+def _commands(started: Stack) -> str:
+    engine, file = started.engine, _short(started.directory.path / environment.FILE)
+    if engine is None or not engine.public_url:
+        return f"  source {file}"
+    lines = [f"  source {file}", f"  {COMMAND} trigger paid"]
     if engine.console is not None:
-        admin = f"--admin {engine.console.admin_url}"
-        lines.append(f"  {program} held list {admin}")
+        lines.append(f"  {COMMAND} held list")
         # Without --kafka, `load` reads the events from the console.
-        lines.append(f"  {program} load --sandbox {world} --to {engine.public_url} {admin} --duration 30s")
+        admin = f"--admin {engine.console.admin_url}"
+        lines.append(f"  {COMMAND} load --to {engine.public_url} {admin} --duration 30s")
     return "\n".join(lines)
 
 
@@ -150,15 +150,6 @@ def _end(started: Stack, *, detached: bool) -> str:
     where = "" if directory == ".stack" else f" --directory {directory}"
     stop = "make stack-down" if not where else f"{_short(Path(sys.executable))} -m deploy.local --down{where}"
     return f"Stop it with `{stop}`. Processes that end by themselves are reported in {directory}/log/stack.log."
-
-
-def _program() -> str:
-    """Return what to type here to call our program."""
-    beside = Path(sys.executable).with_name(COMMAND)
-    found = shutil.which(COMMAND)
-    if not beside.exists() or (found is not None and Path(found) == beside):
-        return COMMAND
-    return _short(beside)
 
 
 def _short(path: Path) -> str:
@@ -215,7 +206,7 @@ def is_whole(directory: Path) -> bool:
     if found is None:
         typer.echo(f"no stack is ready in {directory}", err=True)
         return False
-    typer.echo(msgspec.json.encode(found).decode("utf-8"))
+    typer.echo(_printed(found))
     return all(processes.values())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from deploy.local import addresses, engine, postgres, redis, roles
+from deploy.local import addresses, engine, environment, postgres, redis, roles
 from deploy.local import directory as directories
 from deploy.local.directory import Directory
 from deploy.local.engine import ClusterEngine, EngineServers, EngineSpec
@@ -98,7 +98,9 @@ async def running(
         if not spec.ours.is_nothing:
             ours = engine.running(held, machine, _servers(started, spec), spec.ours, argv=argv, steps=steps)
             started = msgspec.structs.replace(started, engine=await stack.enter_async_context(ours))
-        stack.enter_context(addresses.published(held.path, started.addresses()))
+        found, brokers = started.addresses(), spec.brokers
+        stack.enter_context(environment.published(held, found, brokers=brokers, database=started.postgres))
+        stack.enter_context(addresses.published(held.path, found))
         yield started
 
 

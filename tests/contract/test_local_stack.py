@@ -22,14 +22,14 @@ from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError
 
 from deploy import directory_lock
-from deploy.cluster import servers
+from deploy.cluster import kafka_admin, servers
 from deploy.local import directory as directories
 from deploy.local import haproxy, leftovers, lifecycle, ports, postgres, programs, prometheus, redis
 from deploy.local.directory import Directory
 from deploy.local.kafka import cluster
 from deploy.local.kafka.cluster import Kafka
 from deploy.local.leftovers import Mark
-from deploy.local.machine import Machine
+from deploy.local.machine import Machine, Missing
 from deploy.local.processes import DidNotStart
 from deploy.local.programs import NeededProgram
 from tests.support import real_servers
@@ -90,9 +90,18 @@ async def test_three_brokers_go_on_when_one_is_killed_and_take_it_back(directory
         killed = kafka.brokers[0].process
         await killed.kill()
         await produce(kafka.bootstrap, b"by two")
+        await until_behind(kafka, (1,))
         await killed.start()
         await kafka.ready()
+        await until_behind(kafka, ())
         assert await consume(kafka.bootstrap, "readers", records=2) == [b"by three", b"by two"]
+
+
+async def until_behind(kafka: Kafka, brokers: tuple[int, ...]) -> None:
+    """Return when these brokers have copies that are not in sync, and no others."""
+    async with asyncio.timeout(60):
+        while (await kafka_admin.look({"bootstrap_servers": kafka.bootstrap}, [TOPIC]))[TOPIC].behind != brokers:
+            await asyncio.sleep(0.2)
 
 
 async def test_one_broker_keeps_its_records_over_a_kill(directory: Directory, machine: Machine) -> None:
@@ -111,6 +120,14 @@ async def test_running_cluster_is_used_and_left_running(kafka: str, local_kafka:
         assert used.bootstrap == kafka
         assert used.brokers == ()
     await local_kafka.ready()
+
+
+async def test_cluster_of_a_sourced_stack_is_not_used(directory: Directory, tmp_path: Path) -> None:
+    named = {cluster.RUNNING_CLUSTER: "127.0.0.1:1", cluster.OF_STACK: ".stack", "KAFKA_HOME": str(tmp_path)}
+    machine = Machine(environ={**os.environ, **named})
+    with pytest.raises(Missing, match="KAFKA_HOME"):  # it would have started one of its own
+        async with cluster.running(directory, machine):
+            pass
 
 
 async def test_cluster_that_does_not_answer_is_an_error(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:

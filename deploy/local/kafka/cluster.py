@@ -7,7 +7,8 @@ finds its coordinator; an open port proves neither.
 A killed broker can start again only when the controllers take it for dead: after `broker.session.timeout.ms`, nine
 seconds by default.
 
-`ALIPAY_NOTIFY_KAFKA=host:port,…` names a running cluster to use instead. Then nothing is started or stopped.
+`ALIPAY_NOTIFY_KAFKA=host:port,…` names a running cluster to use instead. Then nothing is started or stopped. That of a
+shell that has sourced a stack's `env` names the brokers of that stack, and no other one uses them.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.processes import DidNotStart, Process, ProcessSpec
 
 RUNNING_CLUSTER = "ALIPAY_NOTIFY_KAFKA"
+OF_STACK = "ALIPAY_NOTIFY_STACK"  # the directory of the stack whose `env` a shell has sourced
 LOGGING = Path(__file__).with_name("log4j2.properties")
 # Three brokers with these heaps take a good gigabyte together.
 BROKER_JVM = ("-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
@@ -163,7 +165,8 @@ async def running(
         Missing: Kafka, Java or Maven is not on this machine and cannot be installed.
         DidNotStart: a node did not start, or the running cluster does not answer.
     """
-    if named := machine.environ.get(RUNNING_CLUSTER):
+    named = machine.environ.get(RUNNING_CLUSTER)
+    if named and OF_STACK not in machine.environ:
         kafka = Kafka(bootstrap=named)
         await kafka.ready(within_s=ASK_WITHIN_S * 4)
         yield kafka
