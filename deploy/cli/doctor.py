@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 _HELP = """Check settings, keys, data, disk, clock, ports and servers.
 
 It reads the same settings as `up` and the cluster's processes, and changes nothing. Each problem comes with its remedy.
-If Kafka, PostgreSQL or Redis is configured, or a local stack runs in .stack, it checks those too: topics, schema,
-durability and eviction. With --prometheus, or with a local stack, it asks Prometheus whether it scrapes our processes
-and has the shipped alerts.
+If Kafka, PostgreSQL or Redis is configured, or a local stack runs in .stack, it checks those too: topics, copies, the
+workers' group, schema, clock skew, durability and eviction. With --prometheus, or with a local stack, it asks
+Prometheus whether it scrapes our processes and has the shipped alerts. With --notify-url it sends a GET there, which a
+receiver refuses.
 
     alipay-notify doctor
     alipay-notify doctor --accounts accounts.toml --output json
     alipay-notify doctor --kafka k1:9092 --redis redis://redis/0
     alipay-notify doctor --prometheus http://prometheus:9090
+    alipay-notify doctor --notify-url https://pay.example/notify/shop
 """
 CLIENTS = ("aiokafka", "asyncpg", "redis", "yaml")
 
@@ -45,10 +47,17 @@ def doctor(
     kafka: options.Kafka = None,
     postgres: options.Postgres = None,
     redis: options.Redis = None,
-    prometheus: Annotated[str, typer.Option(help="Address of Prometheus, to check alerts and targets.")] = "",
+    prometheus: Annotated[
+        str, typer.Option(envvar="ALIPAY_NOTIFY_PROMETHEUS", help="Address of Prometheus, to check alerts and targets.")
+    ] = "",
+    notify_url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A notify URL as registered at Alipay: does it lead to a receiver?"),
+    ] = None,
     output: terminal.Output = "table",
 ) -> None:
     """Print the findings; exit with 3 if one is a problem."""
+    from deploy import doctor_notify_url
     from deploy.doctor import FindingState, examine
 
     environ = dict(os.environ)
@@ -58,6 +67,7 @@ def doctor(
     seen = {finding.detail for finding in findings}  # both checks report the same faults of settings
     findings += [finding for finding in _cluster(environ) if finding.detail not in seen]
     findings += _monitoring(prometheus)
+    findings += [doctor_notify_url.examine(url) for url in notify_url or ()]
     wrong = [finding for finding in findings if finding.state is FindingState.WRONG]
     if output == "json":
         rows = [{name: str(getattr(each, name)) for name in each.__struct_fields__} for each in findings]

@@ -5,11 +5,12 @@ Servers that are not configured are skipped; a missing Redis is reported, becaus
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from redis.exceptions import RedisClusterException, RedisError
 
-from deploy.cluster import connections, kafka_admin, settings, topic_check, topic_diff, topics
+from deploy.cluster import connections, group_check, kafka_admin, settings, topic_check, topic_diff, topics
 from deploy.cluster.servers import Servers
 from deploy.cluster.settings import UnreadableFile
 from deploy.cluster.topic_check import NotSeen
@@ -21,6 +22,7 @@ from workers.redis import clients
 
 WITHIN_S = 6.0
 KEEPS_ALL = "noeviction"
+SKEW_MAX_S = 2.0  # as the alert ClockSkewed
 PLAN = "`alipay-notify topics plan` shows the differences"
 
 _INFO = "return redis.call('INFO', 'memory')"  # a script, because `eval` is the one command that all clients have
@@ -58,7 +60,20 @@ async def _kafka(servers: Servers) -> list[Finding]:
         advice = "start Kafka, or set ALIPAY_NOTIFY_KAFKA to brokers that this machine can reach"
         return [Finding(name="Kafka", state=FindingState.WRONG, detail=f"{configured.kafka}: {error}", advice=advice)]
     here = [Finding(name="Kafka", state=FindingState.OK, detail=f"answers at {configured.kafka}")]
-    return here + _topics(wanted, found, development=servers.development)
+    group = await group_check.examine(connections.kafka(configured), configured.group, within_s=WITHIN_S)
+    return [*here, *_copies(found), *_topics(wanted, found, development=servers.development), group]
+
+
+def _copies(found: Mapping[str, topics.Found]) -> list[Finding]:
+    """Return the brokers whose copies are not in sync, or nothing."""
+    behind = sorted({broker for there in found.values() for broker in there.behind})
+    if not behind:
+        return []
+    count, of = sum(each.under_replicated for each in found.values()), sum(each.partitions for each in found.values())
+    named = f"broker {behind[0]}" if len(behind) == 1 else f"brokers {', '.join(map(str, behind))}"
+    detail = f"{named}: no copy in sync of {count} of our {of} partitions"
+    advice = "start the broker, or wait until it has caught up: with one broker less, receivers may answer 503"
+    return [Finding(name="Kafka copies", state=FindingState.WRONG, detail=detail, advice=advice)]
 
 
 def _topics(wanted: Sequence[topics.TopicSpec], found: dict[str, topics.Found], *, development: bool) -> list[Finding]:
@@ -97,7 +112,19 @@ async def _described(connection: SqlConnection) -> list[Finding]:
     version = await connection.fetchval("SELECT current_setting('server_version')")
     durability = "fsync, full_page_writes and synchronous_commit are on"
     here = Finding(name="PostgreSQL", state=FindingState.OK, detail=f"{version} answers; {durability}")
-    return [here, _schema(await migrations.applied(connection))]
+    asked_s = time.time()
+    its_s = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
+    skew_s = (asked_s + time.time()) / 2 - its_s
+    return [here, _skew(skew_s), _schema(await migrations.applied(connection))]
+
+
+def _skew(ahead_s: float) -> Finding:
+    """Return the finding about this machine's clock, so far ahead of PostgreSQL's."""
+    detail = f"this machine's clock is {ahead_s:+.1f} s from PostgreSQL's"
+    if abs(ahead_s) <= SKEW_MAX_S:
+        return Finding(name="clock skew", state=FindingState.OK, detail=detail)
+    advice = "run NTP on both machines: PostgreSQL's clock decides, and the times in log lines are wrong"
+    return Finding(name="clock skew", state=FindingState.WRONG, detail=detail, advice=advice)
 
 
 def _schema(seen: int) -> Finding:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
@@ -60,6 +61,11 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert started.returncode == 0, started.stderr
         assert json.loads(started.stdout)["event"] == "ready"
         assert "The stack is ready." in started.stderr
+        addresses = servers.of_stack(directory)
+        assert addresses is not None
+        password = urlsplit(addresses["postgres"]).password
+        assert password
+        assert password not in started.stdout + started.stderr
         yield directory
     finally:
         local(directory, "--down")
@@ -97,6 +103,19 @@ def test_every_requested_process_runs_and_is_reported(directory: Path, found: di
     assert set(PLACES) <= found.keys()
     with urlopen(f"{found['receivers_admin'].split(',')[0]}/readyz?verbose", timeout=5) as answer:
         assert answer.status == 200
+
+
+def test_shell_that_sources_env_has_commands_that_find_the_stack(directory: Path) -> None:
+    script = '. "$0" && alipay-notify held list && alipay-notify db status && alipay-notify doctor --output json'
+    environ = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", "-c", script, directory / "env"], capture_output=True, text=True, env=environ, timeout=120, check=False
+    )
+    assert "Nothing is held." in done.stdout
+    findings = json.loads(done.stdout[done.stdout.index("{") :])["findings"]
+    assert [each for each in findings if each["state"] == "wrong"] == [], done.stderr
+    checked = {each["name"] for each in findings}
+    assert {"Kafka", "group", "PostgreSQL", "clock skew", "Redis", "Prometheus", "alerts"} <= checked
 
 
 def test_prometheus_sees_every_process(found: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The doctor's findings on real servers: healthy, unhealthy in each known way, and unreachable."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
@@ -70,10 +72,25 @@ async def test_topics_are_good_noted_or_too_weak(kafka: str, prefix: str) -> Non
         assert (noted.state, noted.advice) == (FindingState.NOTE, doctor.PLAN)
 
 
+async def test_group_without_a_worker_is_wrong(kafka: str, prefix: str) -> None:
+    found = await findings(kafka=kafka, topic_prefix=prefix, group=prefix)
+    assert (found["group"].state, found["group"].detail[: len(prefix)]) == (FindingState.WRONG, prefix)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=prefix)
+    consumer.subscribe(pattern="^nothing$")
+    await consumer.start()
+    try:
+        async with asyncio.timeout(60):
+            while (await findings(kafka=kafka, topic_prefix=prefix, group=prefix))["group"].state is FindingState.WRONG:
+                await asyncio.sleep(0.2)
+    finally:
+        await consumer.stop()
+
+
 async def test_schema_is_missing_until_it_is_created(schema: str) -> None:
     found = await findings(postgres=schema)
     assert found["PostgreSQL"].state is FindingState.OK
     assert "fsync, full_page_writes and synchronous_commit are on" in found["PostgreSQL"].detail
+    assert found["clock skew"].state is FindingState.OK
     assert (found["schema"].state, found["schema"].advice) == (FindingState.WRONG, "run `alipay-notify db upgrade`")
     await run.upgrade(schema)
     assert (await findings(postgres=schema))["schema"].state is FindingState.OK

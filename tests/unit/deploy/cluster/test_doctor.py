@@ -34,6 +34,18 @@ def test_weak_topics_are_wrong_and_differing_ones_are_a_note() -> None:
     assert (finding.state, finding.advice) == (FindingState.NOTE, doctor.PLAN)
 
 
+def test_brokers_without_copies_in_sync_are_wrong_and_named() -> None:
+    assert doctor._copies(STRONG) == []
+    first, second, *_ = STRONG
+    behind = {name: structs.replace(STRONG[name], under_replicated=5, behind=(2,)) for name in (first, second)}
+    (finding,) = doctor._copies(STRONG | behind)
+    partitions = sum(topic.partitions for topic in WANTED)
+    assert finding.state is FindingState.WRONG
+    assert finding.detail == f"broker 2: no copy in sync of 10 of our {partitions} partitions"
+    more = STRONG | {first: structs.replace(STRONG[first], under_replicated=1, behind=(1, 3))}
+    assert doctor._copies(more)[0].detail.startswith("brokers 1, 3: ")
+
+
 @pytest.mark.parametrize(
     ("step", "state", "detail"),
     [
@@ -46,6 +58,15 @@ def test_schema_must_be_at_the_needed_step_or_later(step: int, state: FindingSta
     finding = doctor._schema(step)
     assert (finding.state, detail in finding.detail) == (state, True)
     assert ("db upgrade" in finding.advice) == (state is FindingState.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "state"),
+    [(0.0, FindingState.OK), (-1.9, FindingState.OK), (2.1, FindingState.WRONG), (-90, FindingState.WRONG)],
+)
+def test_clock_that_differs_from_postgresql_is_wrong(ahead_s: float, state: FindingState) -> None:
+    finding = doctor._skew(ahead_s)
+    assert (finding.state, f"{ahead_s:+.1f} s" in finding.detail) == (state, True)
 
 
 @pytest.mark.parametrize(
