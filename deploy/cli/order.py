@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +14,7 @@ from deploy.cli import admin, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 
 HELD = frozenset({"parked", "quarantined", "dead"})
+_TYPE = re.compile(r"^.+\.(order\.\w+)\.v\d+$")  # of an event; its prefix is the same in all, and may be long
 
 _SHOW_HELP = """Show one order: status, amounts, notifications and events.
 
@@ -224,13 +228,33 @@ def _print(order: dict[str, Any]) -> None:
     terminal.line("Version", order["version"])
     if order["timeline"]:
         columns = ("time (UTC)", "what", "", "why", "version", "id")
-        terminal.table("", columns, [row for entry in order["timeline"] for row in (_row(entry), *_steps(entry))])
+        terminal.table("", columns, _rows(order["timeline"]))
+
+
+def _rows(timeline: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of the timeline. Copies of one notification that follow each other are one row."""
+    for _, group in groupby(enumerate(timeline), key=lambda each: _copy_of(each[1]) or each[0]):
+        entries = [entry for _, entry in group]
+        at, what, state, why, version, id_ = _row(entries[0])
+        if len(entries) > 1:
+            why = f"{why}, {len(entries)} times until {terminal.moment(entries[-1]['received_at'])}"
+        yield at, what, state, why, version, id_
+        for entry in entries:
+            yield from _steps(entry)
+
+
+def _copy_of(entry: dict[str, Any]) -> tuple[object, ...] | None:
+    """Return what is the same in all copies of a notification; `None` if this is no copy."""
+    if entry["kind"] != "notification" or entry["disposition"] != "duplicate" or entry.get("steps"):
+        return None
+    return entry["notification_id"], entry["reason"], entry["detail"], entry.get("erased_at")
 
 
 def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     if entry["kind"] == "event":
         sent = "sent" if entry["sent_at"] else "not sent yet"
-        return terminal.moment(entry["occurred_at"]), f"→ {entry['type']}", sent, "", entry["version"], entry["id"]
+        type_ = _TYPE.sub(r"\1", entry["type"])
+        return terminal.moment(entry["occurred_at"]), f"→ {type_}", sent, "", entry["version"], entry["id"]
     if entry["kind"] == "registered":
         return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
     if entry["kind"] == "erased":

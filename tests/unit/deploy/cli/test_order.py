@@ -22,8 +22,18 @@ def test_show_prints_the_whole_order_on_one_screen(server: Server) -> None:
     server.do(server.world.deliver(form("A1")))
     shown = against(server, "order", "show", "A1")
     assert shown.exit_code == 0
-    for part in ("PAID", "12.80 USD", "TRADE_SUCCESS", "applied", "duplicate", "alipay_notify.order.paid.v1"):
+    for part in ("PAID", "12.80 USD", "TRADE_SUCCESS", "applied", "duplicate", "→ order.paid "):
         assert part in shown.stdout
+
+
+def test_copies_of_a_notification_are_one_row_with_their_number(server: Server) -> None:
+    for id_ in ("n1", "n1", "n1", "n1", "n2", "n2"):
+        server.do(server.world.deliver(form("A1", notify_id=id_)))
+    rows = against(server, "order", "show", "A1").stdout.splitlines()
+    assert [", 3 times until 20" in row for row in rows if "duplicate" in row and "n1" in row] == [True]
+    assert sum("n2" in row for row in rows) == 2
+    timeline = parsed(against(server, "order", "show", "A1", "--output", "json"))["timeline"]
+    assert sum(entry.get("notification_id") == "n1" for entry in timeline) == 4
 
 
 @pytest.mark.parametrize("number", ["A1", "20251009A1", "A1-TRADE_SUCCESS"])
