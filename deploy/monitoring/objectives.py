@@ -78,7 +78,10 @@ def _ratios(objective: Objective) -> Iterator[Recording]:
         good = f"sum by (job) (rate({objective.good}[{window}]))"
         all_ = f"sum by (job) (rate({objective.all_}[{window}]))"
         # Without a good event there is no series of good events, and the whole would be no result instead of 1.
-        yield Recording(record=objective.ratio(window), expr=f"1 - (\n  {good}\n  or\n  0 * {all_}\n)\n/ {all_}")
+        share = f"1 - (\n    {good}\n    or\n    0 * {all_}\n  )\n  / {all_}"
+        # Of a process that has just started, Prometheus may estimate more good events than events: a slow first one
+        # makes the two series begin with different values, from which it extrapolates back to zero.
+        yield Recording(record=objective.ratio(window), expr=f"clamp_min(\n  {share},\n  0\n)")
 
 
 def _burn(

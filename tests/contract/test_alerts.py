@@ -13,7 +13,7 @@ from deploy.local import programs
 from deploy.local.machine import Machine, Missing
 from deploy.monitoring import alerts, files, objectives, rules
 from deploy.monitoring.rules import PREFIX, Alert, Group, Links
-from tests.contract.alert_cases import ALL, Case
+from tests.contract.alert_cases import ALL, Case, http
 from tests.support import monitored, real_servers
 
 ALERTS = {alert.name: alert for alert in alerts.table()}
@@ -62,6 +62,27 @@ def test_alert_fires_stays_silent_and_clears(name: str, promtool: Path, tmp_path
     file.write_text(
         json.dumps({"rule_files": [str(rule_file)], "evaluation_interval": tried.step, "tests": tests}), "utf-8"
     )
+    run(promtool, "test", "rules", file)
+
+
+def test_share_of_bad_events_is_never_negative(promtool: Path, tmp_path: Path) -> None:
+    """A process that has just started, and whose first answer was slow."""
+    good, all_, *_ = http("")
+    name = objectives.ACK.ratio("1h")
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": good, "values": "10+10x10"}, {"series": all_, "values": "12+10x10"}],
+        "promql_expr_test": [
+            {
+                "expr": name,
+                "eval_time": "10m",
+                "exp_samples": [{"labels": f'{name}{{job="ingest"}}', "value": 0}],
+            }
+        ],
+    }
+    file = tmp_path / "test.json"
+    whole = {"rule_files": [str(files.RECORDINGS)], "evaluation_interval": "1m", "tests": [test]}
+    file.write_text(json.dumps(whole), "utf-8")
     run(promtool, "test", "rules", file)
 
 
