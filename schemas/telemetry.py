@@ -15,7 +15,6 @@ END_TO_END_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 240.0, 90
 
 UNKNOWN_ACCOUNT = "unknown"  # label for accounts that are not configured, because the sender chooses their names
 
-
 # receiver
 HTTP_DURATION = MetricFamily(
     name="http_server_request_duration_seconds",
