@@ -39,7 +39,8 @@ from workers.processing import LIMIT_S, Processing
 from workers.queries import Emitted
 from workers.replays import Decisions, Replayer
 from workers.settlement.plan import Delivery, LogRecord, Position
-from workers.tail import Tail
+from workers.snoozes import SnoozesPort
+from workers.tail import RecentPort, Tail
 from workers.time_limit import TimeLimit
 
 NOW_MS = log_records.NOW_MS
@@ -158,6 +159,8 @@ class World:
     def __post_init__(self) -> None:
         self.keys = MemoryKeys(self.accounts)
         self.audit = MemoryAudit(self.store)
+        self.snoozes: SnoozesPort = self.store
+        self.recent: RecentPort = NewestRows(self.store)
         self.callbacks = MemoryCallbacks(NOW_MS)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         self.tail = Tail(now_ms=lambda: NOW_MS)
@@ -202,12 +205,12 @@ class World:
         return app.application(
             accounts=self.accounts,
             own=self.own,
-            live=LiveParts(processes=self.processes, recent=NewestRows(self.store)),
+            live=LiveParts(processes=self.processes, recent=self.recent),
             time_limit=self.time_limit,
             orders=self.store,
             held=self.store,
             replays=self.store,
-            snoozes=self.store,
+            snoozes=self.snoozes,
             events=self.store,
             audit=self.audit,
             erasure=MemoryErasure(self.store),
