@@ -92,7 +92,7 @@ async def test_twenty_bad_records_in_a_row_are_held_and_raise() -> None:
 
 
 async def test_twenty_exceptions_of_ours_in_a_row_are_held_and_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+    def read(body: bytes, account: Account, **read_as: bool) -> Notification:
         raise ValueError
 
     monkeypatch.setattr(interpret, "read", read)
@@ -138,7 +138,7 @@ async def test_bad_records_in_a_row_are_counted_across_batches() -> None:
 async def test_numbers_that_a_database_cannot_hold_are_filed_under_none(
     character: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+    def read(body: bytes, account: Account, **read_as: bool) -> Notification:
         raise Unreadable(Reason.BAD_TIME, f"K{character}", order=f"K{character}", notification_id=f"N{character}")
 
     monkeypatch.setattr(interpret, "read", read)
@@ -182,7 +182,7 @@ async def test_same_record_twice_in_the_log_has_one_effect() -> None:
 async def test_replay_after_a_fix_applies_a_dead_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = MemoryWorker()
 
-    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+    def read(body: bytes, account: Account, **read_as: bool) -> Notification:
         raise ValueError
 
     with monkeypatch.context() as broken:

@@ -165,7 +165,7 @@ async def test_any_exception_while_reading_holds_only_that_record(
 ) -> None:
     honest = interpret.read
 
-    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+    def read(body: bytes, account: Account, **read_as: bool) -> Notification:
         if b"id-B" in body:
             raise error
         return honest(body, account)
@@ -179,7 +179,7 @@ async def test_any_exception_while_reading_holds_only_that_record(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
 def test_exceptions_that_end_the_process_pass_through(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(body: bytes, account: Account, *, is_confirmed: bool) -> Notification:
+    def read(body: bytes, account: Account, **read_as: bool) -> Notification:
         raise error
 
     monkeypatch.setattr(interpret, "read", read)
