@@ -319,7 +319,15 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
     world.accounts_faults = [f"account shop: {'f' * 90}.pem cannot be read"]
     async with serving(world) as client, browsing() as page:
         await page.set_viewport_size({"width": width, "height": 900})
-        for path in ("/", "/orders", "/held", "/tail", f"/held/{held}", f"/orders/shop/{number}"):
+        for path in (
+            "/",
+            "/orders",
+            "/held",
+            "/tail",
+            "/callbacks?endpoint=hooks",
+            f"/held/{held}",
+            f"/orders/shop/{number}",
+        ):
             await page.goto(str(client.make_url(path)))
             assert await page.evaluate("document.documentElement.scrollWidth") == width, path
             more = "Array.from(document.querySelectorAll('.card'), card => card.scrollWidth - card.clientWidth)"
