@@ -111,7 +111,7 @@ def test_shell_that_sources_env_has_commands_that_find_the_stack(directory: Path
     done = subprocess.run(
         ["sh", "-c", script, directory / "env"], capture_output=True, text=True, env=environ, timeout=120, check=False
     )
-    assert "Nothing is held." in done.stdout
+    assert "Nothing is held." in done.stderr, done.stderr
     findings = json.loads(done.stdout[done.stdout.index("{") :])["findings"]
     assert [each for each in findings if each["state"] == "wrong"] == [], done.stderr
     checked = {each["name"] for each in findings}
