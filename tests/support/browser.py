@@ -48,6 +48,7 @@ async def browsing(
 
 async def violations(page: async_api.Page) -> list[str]:
     """What axe-core finds wrong with the page for people who see, hear or move otherwise: rule, element, why."""
+    await page.emulate_media(reduced_motion="reduce")  # so that no fading colour of a new row is judged
     if not await page.evaluate("typeof axe === 'object'"):
         await page.evaluate(AXE.read_text(encoding="utf-8"))
     found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
