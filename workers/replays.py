@@ -196,6 +196,7 @@ class Replayer:
         self._now_ms = now_ms
         self._leads = leads
         self._look_every_s = look_every_s
+        self._unfinished: ReplayTask | None = None  # as the last slice left it, for the log line of a stop
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
 
@@ -221,13 +222,12 @@ class Replayer:
             rest_s = began + slice_s - loop.time()
             if rest_s > 0:
                 await pause(self._stopping, rest_s)
-        with contextlib.suppress(InfrastructureDown):  # a log line is not worth waiting for
-            if (task := await self._running()) is not None:
-                self._observer.task_ended(task)
+        if self._unfinished is not None:
+            self._observer.task_ended(self._unfinished)
 
     async def run_once(self) -> float:
         """Do one slice; return the seconds from its begin to the next one."""
-        task = await self._running()
+        task, self._unfinished = await self._running(), None
         if task is None:
             return self._look_every_s
         size = max(1, task.rate // SLICES_PER_S)
@@ -242,6 +242,8 @@ class Replayer:
         upto = HeldPlace(first_at_ms=last.first_at_ms, position=last.position)
         task = structs.replace(task, failures=with_failures(task.failures, failed))
         await self._store.advance_replay(task, upto, now_ms=self._now_ms())
+        marked = len(pages) if task.action is TaskAction.REPLAY else len(pages) - len(failed)
+        self._unfinished = structs.replace(task, done=task.done + marked)
         return len(pages) / task.rate
 
     async def _running(self) -> ReplayTask | None:
