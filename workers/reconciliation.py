@@ -35,6 +35,7 @@ from workers.queries import OrderList, OrderPage, OrderPlace, OrderQuery
 LAST_AGE_S = 3 * 86_400  # Alipay has given up a day ago
 FIRST_LOOK_S = LAST_AGE_S
 LOOK_EVERY_MAX_S = 30.0
+REST_PER_LOOK = 20  # so that looks take at most a twentieth of the store's time, however many accounts ask
 WAITING_MAX = 10_000  # orders of one account that wait to be asked about; those that became due first are left out
 TRIES_MAX = 5  # of an order whose answers are wrong; it is asked about again when its age has doubled
 REST_S, REST_MAX_S = 2.0, 900.0
@@ -143,10 +144,12 @@ class Reconciliation:
     async def run(self) -> None:
         """Look and ask until cancelled. An outage of the store or the log only delays it."""
         while True:
-            until_s = self._now_s() + self._look_every_s * (0.5 + self._chance())
+            began_s = self._now_s()
+            until_s = began_s + self._look_every_s * (0.5 + self._chance())
             if self._leads():
                 try:
                     await self.look()
+                    until_s = max(until_s, began_s + REST_PER_LOOK * (self._now_s() - began_s))
                     await self.ask_until(until_s)
                 except InfrastructureDown as error:
                     self._log.warning("reconciliation delayed", **{Field.ERROR: str(error)})

@@ -301,3 +301,22 @@ async def test_clock_that_is_set_back_asks_about_nothing() -> None:
     town.sold("A-1")
     await town.after(AFTER_S + 1)
     assert await town.after(-3600) == []
+
+
+async def test_look_that_takes_long_is_repeated_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = Town()
+    town.loop._look_every_s = 0.01
+    monkeypatch.setattr(reconciliation, "REST_PER_LOOK", 1000)
+    looks = 0
+
+    async def slow_look() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(town.loop, "look", slow_look)
+    running = asyncio.create_task(town.loop.run())
+    await asyncio.sleep(1.5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert looks == 1
