@@ -55,8 +55,10 @@ _HEADERS = {
     "noted-kind": "Of noted notices: the subject of the notification.",
 }
 _TRACEPARENT = "W3C trace context of the notification that caused it, if the sender's traces are on."
+_ANSWER = "1 if the value is no notification, but the answer of Alipay to a question about an order; format 2."
 _OPTIONAL_OF_A_RECORD = {
-    Header.CLIENT_ID, Header.REQUEST_TIME, Header.SIGNATURE, Header.RECEIPT, Header.KEY_DIGEST, Header.TRACEPARENT
+    Header.CLIENT_ID, Header.REQUEST_TIME, Header.SIGNATURE, Header.RECEIPT, Header.KEY_DIGEST, Header.TRACEPARENT,
+    Header.ANSWER,
 }  # fmt: skip
 _BODIES = "The signed bytes as received: a form, or Antom's JSON. Verify them with the account's key before use."
 
@@ -145,6 +147,7 @@ def _log_record(topic: TopicSpec) -> dict[str, Any]:
     properties: dict[str, Any] = {header.value: {"type": "string"} for header in Header}
     properties[Header.FAMILY.value]["enum"] = [family.value for family in Family]
     properties[Header.TRACEPARENT.value]["description"] = _TRACEPARENT
+    properties[Header.ANSWER.value]["description"] = _ANSWER
     return {
         "name": _NAMES[topic.logical],
         "contentType": "application/x-www-form-urlencoded",
