@@ -153,6 +153,8 @@ class Reconciliation:
                     await self.ask_until(until_s)
                 except InfrastructureDown as error:
                     self._log.warning("reconciliation delayed", **{Field.ERROR: str(error)})
+                except Exception as error:  # our bug: a fresh loop would ask about all orders again, every few seconds
+                    self._log.error("reconciliation failed", **{Field.ERROR: error})
             else:
                 self._waiting.clear()
             await asyncio.sleep(max(0.1, until_s - self._now_s()))
@@ -205,8 +207,17 @@ class Reconciliation:
             answer = await self._ask(account, number)
             self._questions.of(name, answer.kind.value).inc()
             if answer.record is not None:
-                await self._append(answer.record)
+                await self._appended(answer.record, waiting, number)
             self._note(waiting, account, number, tries, answer)
+
+    async def _appended(self, record: Record, waiting: _Waiting, number: str) -> None:
+        try:
+            await self._append(record)
+        except InfrastructureDown:
+            raise
+        except Exception:
+            waiting.orders.pop(number, None)  # so that it does not keep the others waiting
+            raise
 
     def _note(self, waiting: _Waiting, account: Account, number: str, tries: int, answer: Answered) -> None:
         """Let the order go, or ask about it again after a rest of its account."""

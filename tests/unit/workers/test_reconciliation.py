@@ -320,3 +320,22 @@ async def test_look_that_takes_long_is_repeated_less_often(monkeypatch: pytest.M
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert looks == 1
+
+
+async def test_order_on_which_our_code_fails_is_let_go_and_the_loop_goes_on() -> None:
+    town = Town()
+    town.loop._look_every_s = 0.01
+    town.sold("A-1", "A-2")
+    town.now_ms += AFTER_S * 1000 + 1
+    town.answers = {"A-1": NEWS}
+
+    async def failing(record: Record, /) -> None:
+        raise TypeError("a bug")
+
+    town.loop._append = failing
+    running = asyncio.create_task(town.loop.run())
+    await waiting.until(lambda: bool(town.log.of("reconciliation failed")) and "A-2" in town.asked, within_s=30)
+    await asyncio.sleep(0.3)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert town.asked.count("A-1") == 1
