@@ -187,13 +187,17 @@ class Consumer:
         if self._stopping.is_set():
             raise InfrastructureDown("stopped between two records of a batch")
 
+        async def process(log_record: LogRecord) -> None:
+            # Another process may have set it aside since this one polled it. Reading it would end this process too, and
+            # so each owner of the partition in turn, if the commit of the other one came after its rebalance.
+            if not await self._are_settled([log_record]):
+                await self._process([log_record])
+
         async def commit(log_record: LogRecord) -> None:
             self._wake_relay()
             await self._commit([log_record])
 
-        await self._backoff.until_done(
-            lambda: self._fatal.alone(log_record, lambda each: self._process([each]), commit)
-        )
+        await self._backoff.until_done(lambda: self._fatal.alone(log_record, process, commit))
 
     async def _process_records(self, records: Sequence[LogRecord]) -> None:
         if not records:

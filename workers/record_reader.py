@@ -208,8 +208,14 @@ def _without_reading(
     log_record: LogRecord, reason: Reason, cause: BaseException, *, now_ms: int, held: HeldRow | None
 ) -> ParsedRecord:
     failure = _failure(Disposition.DEAD, reason, cause)
-    account, received_at_ms = ("", now_ms) if held is None else (held.account, held.first_at_ms)
-    return _unread(log_record, held, failure, account=account, received_at_ms=received_at_ms)
+    if held is not None:
+        return _unread(log_record, held, failure, account=held.account, received_at_ms=held.first_at_ms)
+    # The receive time is in the header, and by it the store recognises the record when it is redelivered.
+    try:
+        received_at_ms = record_format.decode(log_record.record, now_ms=now_ms).received_at_ms
+    except (record_format.BadRecord, record_format.NewerRecord):
+        received_at_ms = now_ms
+    return _unread(log_record, None, failure, account="", received_at_ms=received_at_ms)
 
 
 def _unread(

@@ -252,6 +252,14 @@ async def test_processed_record_is_recognised_by_offset_and_receive_time(workers
     assert not await store.are_settled([at(0, 41, Record(b"", b"", ()))])
 
 
+async def test_record_that_was_set_aside_is_recognised_without_being_read(workers: Opener, time: Time) -> None:
+    (store,) = await workers(1)
+    (fatal,) = log_records.logged([log_records.record("N1")], first=41)
+    time.now_ms += 1000  # it was received a while ago
+    await log_records.processing(store, time).set_aside(fatal)
+    assert await store.are_settled([fatal])
+
+
 async def test_documented_rights_are_enough_for_a_worker(cluster: Cluster, workers: Opener, time: Time) -> None:
     await workers(1)
     role, password = f"r{secrets.token_hex(6)}", secrets.token_hex(16)

@@ -261,6 +261,7 @@ def careful(world: World) -> Consumer:
     async def set_aside(each: LogRecord) -> None:
         world.steps.append(f"set aside {each.position}")
 
+    world.has_settled = False
     return consumer(world, FatalRecords(Begun(), OneInHand(), set_aside))
 
 
@@ -269,6 +270,16 @@ async def test_suspect_batch_is_processed_and_committed_record_by_record() -> No
     await careful(world).run_once()
     assert [step for step in world.steps if step.split()[0] in ("process", "set", "commit")] == [
         "process 0-1", "commit 0-1", "set aside 0-2", "commit 0-2", "process 0-3", "commit 0-3", "commit 0-3",
+    ]  # fmt: skip
+
+
+async def test_suspect_record_that_another_process_has_settled_is_committed_without_being_read() -> None:
+    world = World([log_record(1)])
+    loop = careful(world)
+    world.has_settled = True
+    await loop.run_once()
+    assert [step for step in world.steps if step.split()[0] in ("ask", "process", "commit")] == [
+        "ask 0-1", "commit 0-1", "commit 0-1",
     ]  # fmt: skip
 
 
