@@ -170,10 +170,27 @@ class World:
         # A replay uses up an attempt, so what it retried in vain may wait for minutes. Else nothing waits for a person.
         is_fatal, self.fatal = self.fatal is not None, None  # mended
         before = [] if self.memory.tasks or is_fatal else judge.wrong_orders(self)
+        unwoken = self._unwoken()
         await self._replay_all()
+        if unwoken - self.memory.held.keys():
+            before = []
         if is_fatal:
             await asyncio.sleep(2 * LOOK_EVERY_S)  # its events are sent
         return [*dict.fromkeys(found + before + judge.wrong_orders(self))]
+
+    def _unwoken(self) -> set[Position]:
+        """Return the parked rows of orders that are not registered, whose next retry may be minutes away.
+
+        One of them may be a payment that has come by Antom's own number too. It is found at its next retry, and nothing
+        wakes it before (`settlement.second_numbers`).
+        """
+        found: set[Position] = set()
+        for position, row in self.memory.held.items():
+            kind, _, number = row.waits_for.partition(":")
+            order = self.memory.orders.get((row.account, number)) if kind == "order" else None
+            if row.attempts and kind == "order" and not (order and order.registered):
+                found.add(position)
+        return found
 
     async def _replay_all(self) -> None:
         """Retry all that is held, as a person would after an incident: nothing changes, and nothing happens twice."""
