@@ -32,7 +32,7 @@ def cluster(local_kafka: Kafka, local_postgres: Postgres, local_redis: Redis) ->
 @pytest.fixture
 def embedded(tmp_path: Path, world: World) -> Iterator[Engine]:
     """An embedded engine in which everything happens that is counted."""
-    engine = test_telemetry.with_all_accounts(world, tmp_path / "engine")
+    engine = test_telemetry.with_all_that_is_measured(world, tmp_path / "engine")
     engine.start()
     yield engine
     engine.end()

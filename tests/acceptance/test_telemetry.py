@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.sandbox import planning, scenario_files
 from deploy.sandbox.notifications import SignedDelivery
 from deploy.sandbox.world import World
-from schemas import callback_metrics, telemetry
+from schemas import telemetry
 from tests.acceptance.test_up import post, state
-from tests.support import alipay
+from tests.support import alipay, callback_receivers
+from tests.support.callback_receivers import Receiver
 from tests.support.processes import Engine, eventually
 
 # Families that only a cluster has (the producer's, the consumer group's), each with its reason.
@@ -35,7 +36,6 @@ ONLY_IN_A_CLUSTER: dict[str, str] = {
 }
 # Families that need longer than a test, each with its reason and the test that it is in.
 LATER: dict[str, str] = {
-    **{family.name: "needs an endpoint: acceptance/test_callbacks" for family in callback_metrics.FAMILIES},
     "alipay_notify_questions": "needs a gateway that answers: acceptance/test_reconciliation",
     "alipay_notify_recovered": "needs a gateway that answers: acceptance/test_reconciliation",
     "alipay_notify_refused_gives_up_timestamp_seconds": "two refusals, four minutes apart: unit/ingest/test_metrics",
@@ -46,13 +46,15 @@ GAUGES_WITHIN_S = 15.0  # they are asked for every few seconds
 @pytest.fixture
 def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
     """An engine that is not started; it ends with the test."""
-    engine = with_all_accounts(world, tmp_path / "engine")
+    engine = with_all_that_is_measured(world, tmp_path / "engine")
     yield engine
     engine.end()
 
 
-def with_all_accounts(world: World, directory: Path) -> Engine:
-    """An engine with an account whose orders are registered, and one with a certificate and a retiring algorithm."""
+def with_all_that_is_measured(world: World, directory: Path) -> Engine:
+    """An engine with an account whose orders are registered, one with a certificate and a retiring algorithm, and a
+    callback endpoint at which nobody listens, so that attempts fail and events stay pending.
+    """
     text = world.accounts_file.read_text()
     at = text.index("[accounts.demo-cn]")
     text = text[:at] + text[at:].replace('orders = "any"', 'orders = "registered"', 1)
@@ -63,7 +65,8 @@ def with_all_accounts(world: World, directory: Path) -> Engine:
     text += '[[accounts.demo-certified.retiring]]\nsign_type = "RSA"\nkeys = ["older.pem"]\nuntil = 2099-01-01\n'
     accounts = world.accounts_file.with_name("measured.toml")
     accounts.write_text(text)
-    return Engine(accounts, directory)
+    callbacks = callback_receivers.write_file(accounts.parent, [Receiver("down")])
+    return Engine(accounts, directory, ALIPAY_NOTIFY_CALLBACKS=str(callbacks), **callback_receivers.NETWORKS)
 
 
 def certificate(path: Path) -> None:
