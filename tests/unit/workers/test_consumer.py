@@ -273,7 +273,7 @@ async def test_suspect_batch_is_processed_and_committed_record_by_record() -> No
     ]  # fmt: skip
 
 
-async def test_suspect_record_that_another_process_has_settled_is_committed_without_being_read() -> None:
+async def test_suspect_record_that_another_process_has_settled_is_not_read() -> None:
     world = World([log_record(1)])
     loop = careful(world)
     world.has_settled = True
