@@ -102,7 +102,8 @@ def write(connection: Connection, plan: WritePlan, settled: frozenset[Position],
     if plan.numbers:
         sql.insert(connection, _INSERT_NUMBER, list(map(row_codec.number_row, plan.numbers)), after=_UNLESS_KNOWN)
     _release(connection, plan, now_ms)
-    _hold(connection, plan.held)
+    if plan.held:
+        _hold(connection, plan.held)
     return wakes.wake(connection, plan.wakes, now_ms)
 
 

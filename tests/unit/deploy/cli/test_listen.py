@@ -97,6 +97,11 @@ def test_forwarding_is_told_on_stderr_and_goes_on_after_a_failure(server: Server
     assert shown.stderr.count("→ failed: ") == 2
 
 
+def _as_in_a_terminal() -> None:
+    """Let Ctrl-C end the program also if the tests run in the background of a shell, which ignores it for them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_and_a_reader_that_has_enough_end_it_quietly(server: Server) -> None:
     for order in ("A1", "A2"):
         server.do(server.world.deliver(form(order)))
@@ -105,6 +110,7 @@ def test_ctrl_c_and_a_reader_that_has_enough_end_it_quietly(server: Server) -> N
             [sys.executable, "-m", "deploy.cli.main", "listen", "--from-start", "--admin", server.url],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            preexec_fn=_as_in_a_terminal,
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
