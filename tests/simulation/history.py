@@ -198,7 +198,12 @@ class World:
         worker.build()
         while rows := [row for position, row in sorted(self.memory.held.items()) if position not in self.replayed]:
             self.replayed.update(row.position for row in rows)
-            await worker.worker.processing.retry(rows)
+            while True:
+                try:
+                    await worker.worker.processing.retry(rows)
+                    break
+                except InfrastructureDown:  # a sweeper wrote first
+                    await asyncio.sleep(1.0)
 
     async def _send(self, notice: Notice) -> None:
         """Send it until it is acknowledged, as Alipay does, and perhaps once more."""
