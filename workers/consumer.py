@@ -67,7 +67,7 @@ class ConsumerObserver(BackoffObserver, LockObserver, Protocol):
 
 
 async def none_are_settled(records: Sequence[LogRecord]) -> bool:
-    """Stand in for the store where locks leave no done-markers; it is never called then."""
+    """Stand in for the store where no other process can have settled them: all are processed, and recognised then."""
     return False
 
 

@@ -76,7 +76,7 @@ class Ask(Protocol):
 
 class AppendRecord(Protocol):
     async def __call__(self, record: Record, /) -> None:
-        """AppendRecord the record to the log. When this returns, it is durable.
+        """Append the record to the log. When this returns, it is durable.
 
         Raises:
             InfrastructureDown: it is unknown whether the record was written.
