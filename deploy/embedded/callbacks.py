@@ -4,12 +4,11 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from sqlite3 import Connection
-from typing import Any
 
 from deploy.embedded import decisions, lookups, sql
 from deploy.embedded.sqlite import SqliteDatabase
 from deploy.embedded.sqlite_reader import SqliteReader
-from schemas import events, topics
+from schemas import topics
 from workers import row_codec
 from workers.callbacks import deliveries, schedule
 from workers.callbacks.deliveries import (
@@ -18,7 +17,6 @@ from workers.callbacks.deliveries import (
     FINISHED_KEPT_MS,
     PENDING_MAX,
     PRUNE_ROWS_MAX,
-    RESEND_MAX,
     CallbackDelivery,
     DeliveryQuery,
     DueDelivery,
@@ -194,7 +192,12 @@ class SqliteCallbacks:
         def work(connection: Connection) -> int | None:
             if _endpoint(connection, endpoint) is None:
                 return None
-            wanted = [number] if number is not None else _ids(connection, scope, order, version)
+            wanted: list[int] | list[str]
+            if number is not None:
+                wanted = [number]
+            else:
+                newest = _newest(connection, scope, order)
+                wanted = deliveries.ids_of(scope, order, version=version, newest=newest)
             column = "id" if number is None else "number"
             found = connection.execute(
                 f"SELECT {sql.EMITTED} FROM outbox WHERE {column} IN (SELECT value FROM json_each(?)) AND topic = ?",
@@ -290,11 +293,7 @@ def _due(connection: Connection, name: str, busy: Collection[bytes], limit: int,
         """,
         (name, now_ms, now_ms + FAR_MS, *busy, limit),
     )
-    due = []
-    for *of_event, attempts, first_at_ms in found:
-        emitted = row_codec.emitted(tuple(of_event))
-        due.append(DueDelivery(number=emitted.number, event=emitted.event, attempts=attempts, first_at_ms=first_at_ms))
-    return due
+    return [deliveries.due(row) for row in found]
 
 
 def _set_heads(connection: Connection, name: str, keys: Iterable[bytes], now_ms: int) -> None:
@@ -306,21 +305,15 @@ def _has_room(connection: Connection, name: str) -> bool:
     return pending < PENDING_MAX
 
 
-def _ids(connection: Connection, scope: str, order: str, version: int | None) -> list[str]:
-    if version is not None:
-        return [events.event_id(scope, order, version)]
-    row: Any = connection.execute(
-        "SELECT version FROM orders WHERE account = ? AND order_number = ?", (scope, order)
-    ).fetchone()
-    last = 0 if row is None else row[0]
-    return [events.event_id(scope, order, each) for each in range(max(1, last - RESEND_MAX + 1), last + 1)]
+def _newest(connection: Connection, scope: str, order: str) -> int:
+    """Return the newest version of an order; 0 if it is not known."""
+    statement = "SELECT version FROM orders WHERE account = ? AND order_number = ?"
+    row = connection.execute(statement, (scope, order)).fetchone()
+    return 0 if row is None else row[0]
 
 
 def _endpoint(connection: Connection, name: str) -> tuple[int, EndpointState] | None:
     row = connection.execute(_STATE, (name,)).fetchone()
     if row is None:
         return None
-    last_number, failing_since_ms, disabled_at_ms, disabled_why = row
-    return last_number, EndpointState(
-        failing_since_ms=failing_since_ms, disabled_at_ms=disabled_at_ms, disabled_why=disabled_why
-    )
+    return row[0], deliveries.state(row[1:])

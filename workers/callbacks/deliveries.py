@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from schemas import times
+from schemas import events, times
 from schemas.events import Outgoing
 from schemas.times import DAY_MS
+from workers import row_codec
 from workers.callbacks import endpoints
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.schedule import AttemptResult, CallbackOutcome, DeliveryState, EndpointState
@@ -164,6 +165,25 @@ def _written_ms(event: Outgoing, now_ms: int) -> int:
         return now_ms
 
 
+def ids_of(scope: str, order: str, *, version: int | None, newest: int) -> list[str]:
+    """Return the event ids of an order: of this version, or of the last `RESEND_MAX` up to the newest."""
+    versions = range(max(1, newest - RESEND_MAX + 1), newest + 1) if version is None else (version,)
+    return [events.event_id(scope, order, each) for each in versions]
+
+
+def due(row: Sequence[Any]) -> DueDelivery:
+    """Return a delivery from the columns of its event in the outbox, its attempts, and the time of the first one."""
+    *of_event, attempts, first_at_ms = row
+    emitted = row_codec.emitted(tuple(of_event))
+    return DueDelivery(number=emitted.number, event=emitted.event, attempts=attempts, first_at_ms=first_at_ms)
+
+
+def state(row: Sequence[Any]) -> EndpointState:
+    """Return the state of an endpoint from its columns."""
+    failing_since_ms, disabled_at_ms, disabled_why = row
+    return EndpointState(failing_since_ms=failing_since_ms, disabled_at_ms=disabled_at_ms, disabled_why=disabled_why)
+
+
 def delivery(row: Sequence[Any]) -> CallbackDelivery:
     """Return a row of the log from its columns."""
     endpoint, number, event_id, type_, state, attempts, created, due, tried, outcome, status, detail, took = row
@@ -186,11 +206,11 @@ def delivery(row: Sequence[Any]) -> CallbackDelivery:
 
 def page(row: Sequence[Any]) -> EndpointPage:
     """Return an endpoint for operators from its columns."""
-    name, url, failing_since, disabled_at, disabled_why, is_configured, pending, oldest, last_delivered = row
+    name, url, *of_state, is_configured, pending, oldest, last_delivered = row
     return EndpointPage(
         name=name,
         url=url,
-        state=EndpointState(failing_since_ms=failing_since, disabled_at_ms=disabled_at, disabled_why=disabled_why),
+        state=state(of_state),
         is_configured=bool(is_configured),
         pending=pending,
         oldest_ms=oldest,

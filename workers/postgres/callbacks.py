@@ -9,11 +9,10 @@ due time.
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any
 
 from msgspec import Struct
 
-from schemas import events, topics
+from schemas import topics
 from workers import row_codec
 from workers.callbacks import deliveries, schedule
 from workers.callbacks.deliveries import (
@@ -22,7 +21,6 @@ from workers.callbacks.deliveries import (
     FINISHED_KEPT_MS,
     PENDING_MAX,
     PRUNE_ROWS_MAX,
-    RESEND_MAX,
     CallbackDelivery,
     DeliveryQuery,
     DueDelivery,
@@ -184,7 +182,7 @@ class PostgresCallbacks:
         if row is None:
             return None
         last_number, *of_state, pending, has_due = row
-        state = _state(of_state)
+        state = deliveries.state(of_state)
         events: Sequence[Emitted] = ()
         if not state.is_disabled and pending < PENDING_MAX:
             events = await self._feed.after(connection, last_number, EVENTS_MAX)
@@ -232,7 +230,7 @@ class PostgresCallbacks:
     async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
         async def work(connection: SqlConnection) -> bool:
             row = await connection.fetchrow(_LOCK, endpoint)
-            if row is None or _state(row[1:]).is_disabled:
+            if row is None or deliveries.state(row[1:]).is_disabled:
                 return False
             await connection.execute(_DISABLE, endpoint, now_ms, f"{by}: {why}")
             await audit.note(connection, "callback_disable", [endpoint], by=by, why=why, now_ms=now_ms)
@@ -250,7 +248,9 @@ class PostgresCallbacks:
             if number is not None:
                 found = await connection.fetch(_EVENT_BY_NUMBER, number)
             else:
-                found = await connection.fetch(_EVENTS_BY_ID, await _ids(connection, scope, order, version))
+                newest: int = await connection.fetchval(_VERSION, scope, order) or 0
+                ids = deliveries.ids_of(scope, order, version=version, newest=newest)
+                found = await connection.fetch(_EVENTS_BY_ID, ids)
             emitted = [row_codec.emitted(row) for row in found]
             if emitted:
                 rows = [deliveries.row_of(endpoint, each, now_ms) for each in emitted]
@@ -277,7 +277,7 @@ async def _advance(
     row = await connection.fetchrow(_LOCK, endpoint.name)
     if row is None:
         return Step()
-    last_number, before = row[0], _state(row[1:])
+    last_number, before = row[0], deliveries.state(row[1:])
     state, keys = before, {result.key for result in results}
     if results:
         state = await _write_results(connection, endpoint, before, results, now_ms)
@@ -324,21 +324,4 @@ async def _due(
     connection: SqlConnection, name: str, busy: Collection[bytes], limit: int, now_ms: int
 ) -> list[DueDelivery]:
     found = await connection.fetch(_DUE, name, now_ms, now_ms + FAR_MS, list(busy), limit)
-    due = []
-    for row in found:
-        *of_event, attempts, first_at_ms = row
-        emitted = row_codec.emitted(tuple(of_event))
-        due.append(DueDelivery(number=emitted.number, event=emitted.event, attempts=attempts, first_at_ms=first_at_ms))
-    return due
-
-
-async def _ids(connection: SqlConnection, scope: str, order: str, version: int | None) -> list[str]:
-    if version is not None:
-        return [events.event_id(scope, order, version)]
-    last: int = await connection.fetchval(_VERSION, scope, order) or 0
-    return [events.event_id(scope, order, each) for each in range(max(1, last - RESEND_MAX + 1), last + 1)]
-
-
-def _state(row: Sequence[Any]) -> EndpointState:
-    failing_since_ms, disabled_at_ms, disabled_why = row
-    return EndpointState(failing_since_ms=failing_since_ms, disabled_at_ms=disabled_at_ms, disabled_why=disabled_why)
+    return [deliveries.due(row) for row in found]
