@@ -42,6 +42,7 @@ def read_token(path: str) -> str:
         raise typer.BadParameter(f"the token file {path} cannot be read: {type(error).__name__}") from None
 
 
+Why = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
 AuthAppId = Annotated[
     str, typer.Option(metavar="NUMBER", help="The merchant, if the account serves several.", show_default=False)
 ]
@@ -162,6 +163,21 @@ def operator() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
+
+
+def act(
+    api: AdminClient,
+    *path: str,
+    reason: str,
+    given: Mapping[str, object] | None = None,
+    query: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Send an operator's act with its reason and the operator's name; if it is refused, print why and exit."""
+    body = {**(given or {}), "reason": reason, "by": operator()}
+    try:
+        return api.send("POST", *path, body=body, query=query)
+    except AdminApiError as error:
+        fail(error)
 
 
 def _path(parts: tuple[str, ...]) -> str:

@@ -49,7 +49,6 @@ _DISABLE_HELP = """Send nothing to an endpoint until it is enabled. Its events w
 """
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name in callbacks.toml.")]
-Why = Annotated[str, typer.Option("--why", "--reason", help="The reason, for the audit record.")]
 Account = Annotated[str, typer.Option(help="The order's account, if several have such an order.")]
 
 
@@ -116,14 +115,14 @@ def resend(
     version: Annotated[int | None, typer.Option(min=1, help="Only this version of the order.")] = None,
     number: Annotated[int | None, typer.Option(min=1, help="The number of a delivery, instead of an order.")] = None,
     account: Account = "",
-    why: Why = "",
+    why: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """Send events again."""
     given = {"order": order, "version": version, "number": number, "account": account}
-    answer = _send(AdminClient(url, token=token), name, "resend", why, given)
+    answer = admin.act(AdminClient(url, token=token), "callbacks", name, "resend", reason=why, given=given)
     if output == "json":
         terminal.as_json(answer)
     else:
@@ -132,32 +131,24 @@ def resend(
 
 def enable(
     name: Name,
-    why: Why = "",
+    why: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """Enable an endpoint."""
-    _show(_send(AdminClient(url, token=token), name, "enable", why, {}), output)
+    _show(admin.act(AdminClient(url, token=token), "callbacks", name, "enable", reason=why), output)
 
 
 def disable(
     name: Name,
-    why: Why = "",
+    why: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
 ) -> None:
     """Disable an endpoint."""
-    _show(_send(AdminClient(url, token=token), name, "disable", why, {}), output)
-
-
-def _send(api: AdminClient, name: str, verb: str, why: str, given: dict[str, Any]) -> dict[str, Any]:
-    body = {**given, "reason": why, "by": admin.operator()}
-    try:
-        return api.send("POST", "callbacks", name, verb, body=body)
-    except AdminApiError as error:
-        admin.fail(error)
+    _show(admin.act(AdminClient(url, token=token), "callbacks", name, "disable", reason=why), output)
 
 
 def _show(endpoint: dict[str, Any], output: str) -> None:

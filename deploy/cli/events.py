@@ -8,7 +8,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import AdminApiError, AdminClient
+from deploy.cli.admin import AdminClient
 
 _RESEND_HELP = """Publish events of an order again, with the same ids.
 
@@ -43,12 +43,9 @@ def resend(
 ) -> None:
     """Publish again, with an audit row for each event."""
     order, version = parsed(which)
-    body: dict[str, object] = {"reason": reason, "by": admin.operator(), "version": version}
     query = {"auth_app_id": auth_app_id} if auth_app_id else None
-    try:
-        done = AdminClient(url, token=token).send("POST", "orders", account, order, "resend", body=body, query=query)
-    except AdminApiError as error:
-        admin.fail(error)
+    api, given = AdminClient(url, token=token), {"version": version}
+    done = admin.act(api, "orders", account, order, "resend", reason=reason, given=given, query=query)
     if output == "json":
         terminal.as_json(done)
         return

@@ -81,7 +81,6 @@ Reason = Annotated[str | None, typer.Option(help="Only those held for this reaso
 Since = Annotated[str | None, typer.Option(help="Only those held since 24h or 7d ago, or an ISO time with a zone.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="The ids that `held list` shows.")]
-DecisionReason = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
 Rate = Annotated[int, typer.Option(min=1, max=500, help="Rows per second, if there are several.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Decide several; without it, a dry run.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Start the task and return at once.")]
@@ -233,7 +232,7 @@ def _print_dry_run(matching: dict[str, Any], output: str) -> int:
 
 def discard(
     ids: Ids,
-    reason: DecisionReason,
+    reason: admin.Why,
     rate: Rate = 50,
     yes: Yes = False,
     no_wait: NoWait = False,
@@ -247,7 +246,7 @@ def discard(
 
 def accept(
     ids: Ids,
-    reason: DecisionReason,
+    reason: admin.Why,
     rate: Rate = 50,
     yes: Yes = False,
     no_wait: NoWait = False,

@@ -8,7 +8,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import AdminApiError, AdminClient
+from deploy.cli.admin import AdminClient
 
 _REFUND_HELP = """Record that the money of a held payment was refunded outside.
 
@@ -33,7 +33,6 @@ _UNSNOOZE_HELP = """End the snooze of a held notification now.
 """
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `held list` shows.")]
-Why = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -46,7 +45,7 @@ def register(group: typer.Typer) -> None:
 def refund_outside(
     id_: Id,
     amount: Annotated[str, typer.Option(help="The refunded amount, such as 12.80, in the payment's currency.")],
-    reason: Why,
+    reason: admin.Why,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -59,7 +58,7 @@ def refund_outside(
 def snooze(
     id_: Id,
     until: Annotated[str, typer.Option(help="4h or 7d from now, or an ISO time with a zone; at most 30d.")],
-    reason: Why,
+    reason: admin.Why,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -72,7 +71,7 @@ def snooze(
 
 def unsnooze(
     id_: Id,
-    reason: Why = "",
+    reason: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -82,12 +81,8 @@ def unsnooze(
     _print(done, "no longer snoozed", output)
 
 
-def _sent(api: AdminClient, id_: str, verb: str, reason: str, more: dict[str, str]) -> dict[str, Any]:
-    body = {**more, "reason": reason, "by": admin.operator()}
-    try:
-        return api.send("POST", "held", admin.checked_held_id(id_), verb, body=body)
-    except AdminApiError as error:
-        admin.fail(error)
+def _sent(api: AdminClient, id_: str, verb: str, reason: str, given: dict[str, str]) -> dict[str, Any]:
+    return admin.act(api, "held", admin.checked_held_id(id_), verb, reason=reason, given=given)
 
 
 def _print(done: dict[str, Any], text: str, output: str) -> None:

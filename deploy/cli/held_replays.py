@@ -43,7 +43,6 @@ _RESUME_HELP = """Continue a cancelled task where it stopped.
 """
 
 Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The number that `held tasks` shows.")]
-Why = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -93,7 +92,7 @@ def show(
 
 def cancel(
     number: Number,
-    reason: Why = "",
+    reason: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -104,7 +103,7 @@ def cancel(
 
 def resume(
     number: Number,
-    reason: Why = "",
+    reason: admin.Why = "",
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -183,11 +182,7 @@ def _followed(api: AdminClient, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _switch(api: AdminClient, number: int, verb: str, reason: str, output: str) -> None:
-    audit = {"reason": reason, "by": admin.operator()}
-    try:
-        task = api.send("POST", "held", "tasks", str(number), verb, body=audit)
-    except AdminApiError as error:
-        admin.fail(error)
+    task = admin.act(api, "held", "tasks", str(number), verb, reason=reason)
     print_task(task, output)
 
 
