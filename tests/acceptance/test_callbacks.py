@@ -1,7 +1,7 @@
 """Callbacks of a running engine to services of which one is slow, one fails and one is down, over SIGKILL."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tests.acceptance import sending
 from tests.acceptance.sending import History
 from tests.support import callback_receivers, flood_corpus
 from tests.support.callback_receivers import Receiver, receiving
+from tests.support.cluster import until
 from tests.support.processes import Engine, eventually
 
 ORDERS = 40
@@ -31,12 +32,6 @@ def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
     engine = Engine(world.accounts_file, tmp_path / "engine", **callback_receivers.NETWORKS)
     yield engine
     engine.end()
-
-
-async def until(condition: Callable[[], object], within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - a condition of several servers
-            await asyncio.sleep(0.05)
 
 
 async def test_every_event_arrives_everywhere_in_order_over_sigkill(

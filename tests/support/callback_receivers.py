@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 from standardwebhooks import Webhook
+
+from deploy.local import ports
 
 SECRET = "whsec_" + base64.b64encode(b"merchant" * 4).decode()
 NETWORKS = {"ALIPAY_NOTIFY_CALLBACK_NETWORKS": "127.0.0.0/8"}
@@ -26,7 +27,7 @@ class Receiver:
         self.may_answer.set()
         self.asked = 0
         self.arrived: list[tuple[str, int]] = []  # order with its account, and version
-        self.port = free_port()
+        (self.port,) = ports.free(1)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -59,13 +60,6 @@ class Receiver:
             order, _, version = event["data"]["id"].rpartition(":")
             self.arrived.append((order, int(version)))
         return web.Response(status=self.status)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def write_file(directory: Path, receivers: list[Receiver], *, timeout_s: float = 30) -> Path:
