@@ -1,5 +1,6 @@
 """The receiver's start: refusals, weak topics, and a cluster that cannot be reached."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from io import StringIO
@@ -35,6 +36,11 @@ def topics_are(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, Found] | Exc
     monkeypatch.setattr(kafka_admin, "look", look)
 
 
+async def _text(http: aiohttp.ClientSession, url: str) -> str:
+    async with http.get(url) as answer:
+        return await answer.text()
+
+
 async def test_start_is_refused_without_brokers_or_with_a_weak_topic(
     accounts: Path, log: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,8 +60,10 @@ async def test_receiver_starts_without_kafka_and_is_not_ready(
     async with running(accounts, log) as urls, aiohttp.ClientSession() as http:
         async with http.get(f"{urls['admin']}/readyz") as answer:
             assert answer.status == 503
-        async with http.get(f"{urls['admin']}/readyz?verbose") as answer:
-            assert "Connect call failed" in await answer.text()
+        async with asyncio.timeout(30):  # until the first attempt to connect has failed; a page has no event
+            page = f"{urls['admin']}/readyz?verbose"
+            while "Connect call failed" not in await _text(http, page):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         async with http.post(f"{urls['public']}/notify/shop", data=b"a=b") as answer:
             assert (answer.status, await answer.text()) != (200, "success")
 
