@@ -58,7 +58,12 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _is_given(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse an empty path, which would mean the working directory: a variable was set and lost its value."""
+        """Read blanks alone as no value, and refuse an empty path: a variable was set and lost its value.
+
+        An empty path would mean the working directory.
+        """
+        if isinstance(value, str) and not value.strip():
+            value = ""
         if value == "" and _is_path(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError("is empty: give a path, or remove the variable")
         return value

@@ -9,7 +9,8 @@ An answer that brings news is appended to the log, and is settled there like a n
 loop decides nothing about orders.
 
 If several workers share a store, the one that leads asks. Questions of all accounts together are at most `per_s` a
-second. After a question without a usable answer its account rests, each time twice as long, up to `REST_MAX_S`.
+second. After a question without a usable answer its account rests, each time twice as long, up to `REST_MAX_S`. An
+account whose list takes too long, and an order on which our code fails, delay no other.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from schemas.orders import Status
 from schemas.record_format import Record
 from schemas.series import SeriesFamily
 from schemas.telemetry import Field
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, ReadTooSlow
 from workers.log_lines import Logger
 from workers.queries import OrderList, OrderPage, OrderPlace, OrderQuery
 
@@ -79,6 +80,7 @@ class AppendRecord(Protocol):
         """Append the record to the log. When this returns, it is durable.
 
         Raises:
+            RecordRefused: the log can never take this record.
             InfrastructureDown: it is unknown whether the record was written.
         """
 
@@ -163,18 +165,27 @@ class Reconciliation:
         """Find the orders that have become due since the last look.
 
         Raises:
-            InfrastructureDown, ReadTooSlow: the store does not answer; the next look goes back as far.
+            InfrastructureDown: the store does not answer; the next look goes back as far.
         """
         asked = [name for name, account in self._accounts.items() if account.queries]
         for name in self._waiting.keys() - set(asked):
             del self._waiting[name]
         for name in asked:
-            waiting = self._waiting.setdefault(name, _Waiting())
-            now_ms = self._now_ms()
-            for since_ms, before_ms in self._spans(waiting.looked_at_ms, now_ms):
-                for number in reversed(await self._unpaid(name, since_ms, before_ms)):
-                    waiting.add(number)
-            waiting.looked_at_ms = now_ms
+            try:
+                await self._look_at(name, self._waiting.setdefault(name, _Waiting()))
+            except ReadTooSlow as error:
+                self._log.warning("reconciliation delayed", **{Field.ACCOUNT: name, Field.ERROR: str(error)})
+            except InfrastructureDown:
+                raise
+            except Exception as error:  # our bug
+                self._log.error("reconciliation failed", **{Field.ACCOUNT: name, Field.ERROR: error})
+
+    async def _look_at(self, name: str, waiting: _Waiting) -> None:
+        now_ms = self._now_ms()
+        for since_ms, before_ms in self._spans(waiting.looked_at_ms, now_ms):
+            for number in reversed(await self._unpaid(name, since_ms, before_ms)):
+                waiting.add(number)
+        waiting.looked_at_ms = now_ms
 
     async def ask_until(self, until_s: float) -> None:
         """Ask about the orders that wait, until none is left, or until this monotonic time.
@@ -204,20 +215,24 @@ class Reconciliation:
                 return
             number, tries = next(iter(waiting.orders.items()))
             await self._pace()
-            answer = await self._ask(account, number)
-            self._questions.of(name, answer.kind.value).inc()
-            if answer.record is not None:
-                await self._appended(answer.record, waiting, number)
-            self._note(waiting, account, number, tries, answer)
+            try:
+                answer = await self._answered(account, number)
+            except InfrastructureDown:
+                raise
+            except Exception as error:  # our bug, or an answer that the log can never take
+                waiting.orders.pop(number, None)  # so that it does not keep the others waiting
+                fields = {Field.ACCOUNT: name, Field.OUT_TRADE_NO: number}
+                self._log.error("reconciliation failed", **fields, **{Field.ERROR: error})
+            else:
+                self._note(waiting, account, number, tries, answer)
 
-    async def _appended(self, record: Record, waiting: _Waiting, number: str) -> None:
-        try:
-            await self._append(record)
-        except InfrastructureDown:
-            raise
-        except Exception:
-            waiting.orders.pop(number, None)  # so that it does not keep the others waiting
-            raise
+    async def _answered(self, account: Account, number: str) -> Answered:
+        """Ask, and append the answer if it brings news."""
+        answer = await self._ask(account, number)
+        self._questions.of(account.name, answer.kind.value).inc()
+        if answer.record is not None:
+            await self._append(answer.record)
+        return answer
 
     def _note(self, waiting: _Waiting, account: Account, number: str, tries: int, answer: Answered) -> None:
         """Let the order go, or ask about it again after a rest of its account."""

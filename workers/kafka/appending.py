@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import topics
 from schemas.record_format import Record
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RecordRefused
 from workers.kafka import clients, sending
 
 APPEND_S = 10.0  # aiokafka gives a record up after five
@@ -39,12 +39,15 @@ class KafkaAppending:
         """Append the record. When this returns, all in-sync replicas have it.
 
         Raises:
+            RecordRefused: the topic takes only smaller records.
             InfrastructureDown: it is unknown whether the record was written.
         """
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(self._append_s):
                     await self._send(record)
+            except sending.TOO_LARGE as error:
+                raise RecordRefused(f"Kafka: {sending.reason(error)}") from error
             except (KafkaError, OSError, TimeoutError) as error:
                 await self._discard()
                 raise InfrastructureDown(f"Kafka: {sending.reason(error)}") from error

@@ -24,7 +24,7 @@ from workers.kafka.destinations import Destinations
 
 # Errors that concern a whole topic. The brokers have written nothing.
 _OF_A_TOPIC = (TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
-_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _UNENCODABLE = (TypeError, ValueError, OverflowError)
 
 
@@ -146,7 +146,7 @@ class Sending:
         topic, partition = to
         try:
             await (await self._producer.send_batch(batch, topic, partition=partition))
-        except _TOO_LARGE as error:
+        except TOO_LARGE as error:
             if len(packed) == 1:
                 self._refuse(packed[0], f"{type(error).__name__} in {topic}")
                 return

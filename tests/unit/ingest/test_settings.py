@@ -49,7 +49,13 @@ def test_missing_accounts_setting_is_a_fault() -> None:
 
 
 def test_empty_path_is_a_fault_and_never_the_working_directory() -> None:
-    assert faults(ACCOUNTS="") == ["ALIPAY_NOTIFY_ACCOUNTS: is empty: give a path, or remove the variable"]
+    for empty in ("", "  ", "\t\n"):
+        assert faults(ACCOUNTS=empty) == ["ALIPAY_NOTIFY_ACCOUNTS: is empty: give a path, or remove the variable"]
+
+
+def test_blanks_alone_are_no_value_of_any_setting() -> None:
+    (fault,) = faults(HOST="  ")
+    assert fault.startswith("ALIPAY_NOTIFY_HOST: ")
 
 
 def test_fault_names_the_variable_and_the_valid_range() -> None:

@@ -16,7 +16,7 @@ from schemas.record_format import Record
 from tests.support import waiting
 from tests.support.fakes import MemoryLogger
 from workers import metrics, reconciliation
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused
 from workers.queries import OrderList, OrderPage, OrderPlace, OrderQuery
 from workers.reconciliation import Answered, AnswerKind, Reconciliation
 
@@ -36,11 +36,14 @@ class Orders:
         self.changed_at_ms: dict[str, int] = {}
         self.flags: dict[str, tuple[Flag, ...]] = {}
         self.is_down = False
+        self.failures: dict[str, Exception] = {}  # of the lists of these accounts
         self.queries: list[OrderQuery] = []
 
     async def order_list(self, query: OrderQuery) -> OrderList:
         if self.is_down:
             raise InfrastructureDown("the store is away")
+        if failure := self.failures.get(query.account or ""):
+            raise failure
         self.queries.append(query)
         assert query.since_ms is not None
         assert query.before_ms is not None
@@ -320,6 +323,33 @@ async def test_look_that_takes_long_is_repeated_less_often(monkeypatch: pytest.M
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert looks == 1
+
+
+@pytest.mark.parametrize("failure", [ReadTooSlow("the order store took longer than 3 s"), TypeError("a bug")])
+async def test_account_whose_orders_cannot_be_listed_delays_no_other(failure: Exception) -> None:
+    town = Town("big", "shop")
+    town.sold("A-1")
+    town.orders.failures = {"big": failure}
+    assert await town.after(AFTER_S + 1) == ["A-1"]
+    town.orders.failures = {}
+    assert await town.after(1) == ["A-1"]  # of the account that was left out: nothing is forgotten
+
+
+@pytest.mark.parametrize("where", ["ask", "append"])
+async def test_order_on_which_a_question_fails_delays_no_other_account(where: str) -> None:
+    town = Town("shop", "cafe")
+    town.sold("A-1", "A-2", "A-3")
+    town.answers = dict.fromkeys(("A-1", "A-2", "A-3"), NEWS)
+
+    async def failing(*given: object) -> Answered:
+        if given[0] is RECORD or getattr(given[0], "name", "") == "shop":
+            raise RecordRefused("too large")
+        return NEWS
+
+    setattr(town.loop, f"_{where}", failing)
+    await town.after(AFTER_S + 1)
+    assert len(town.log.of("reconciliation failed")) == (3 if where == "ask" else 6)
+    assert [each.orders for each in town.loop._waiting.values()] == [{}, {}]
 
 
 async def test_order_on_which_our_code_fails_is_let_go_and_the_loop_goes_on() -> None:

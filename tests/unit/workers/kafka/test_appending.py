@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from schemas import topics
 from schemas.record_format import Record
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RecordRefused
 from workers.kafka.appending import KafkaAppending
 
 RECORD = Record(b"shop:A-1", b"{}", (("account", b"shop"),))
@@ -63,6 +63,14 @@ async def test_failure_takes_another_producer_the_next_time() -> None:
     assert bad.stops == 1
     await appending.append(RECORD)
     assert len(good.sent) == 1
+
+
+async def test_record_that_is_too_large_for_the_topic_is_refused_and_the_producer_stays() -> None:
+    producer = FakeProducer(failure=MessageSizeTooLargeError())
+    appending = KafkaAppending(lambda: producer, topic="payments.n")
+    with pytest.raises(RecordRefused):
+        await appending.append(RECORD)
+    assert producer.stops == 0
 
 
 async def test_producer_that_never_answers_is_given_up() -> None:
