@@ -40,7 +40,12 @@ _CONFIGURE = """
     ON CONFLICT DO UPDATE SET url = excluded.url, is_configured = 1
 """
 _STATE = "SELECT last_number, failing_since_ms, disabled_at_ms, disabled_why FROM callback_endpoints WHERE name = ?"
-_PENDING = "SELECT count(*) FROM (SELECT 1 FROM callback_deliveries WHERE endpoint = ? AND state = 'pending' LIMIT ?)"
+_PENDING = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM callback_deliveries INDEXED BY callback_deliveries_pending
+        WHERE endpoint = ? AND state = 'pending' LIMIT ?
+    )
+"""
 _HAS_DUE = """
     SELECT EXISTS (SELECT 1 FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms <= ?2)
         OR EXISTS (SELECT 1 FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms > ?3)
@@ -52,12 +57,15 @@ _RESULT = """
         took_ms = ?10
     WHERE endpoint = ?1 AND number = ?2 AND event_id = ?11 AND state = 'pending' AND attempts = ?4 - 1
 """
-# Of the pending events of an order, exactly the earliest has a due time.
+# Of the pending events of an order, exactly the earliest has a due time. Without statistics SQLite would read every row
+# of the endpoint for each order: finished ones are kept for a week.
 _HEADS = """
     WITH head AS MATERIALIZED (
-        SELECT min(number) AS number FROM callback_deliveries WHERE endpoint = ?1 AND key = ?2 AND state = 'pending'
+        SELECT min(number) AS number FROM callback_deliveries INDEXED BY callback_deliveries_of_key
+        WHERE endpoint = ?1 AND key = ?2 AND state = 'pending'
     )
-    UPDATE callback_deliveries SET due_at_ms = CASE WHEN number = (SELECT number FROM head) THEN ?3 END
+    UPDATE callback_deliveries INDEXED BY callback_deliveries_of_key
+    SET due_at_ms = CASE WHEN number = (SELECT number FROM head) THEN ?3 END
     WHERE endpoint = ?1 AND key = ?2 AND state = 'pending'
         AND (due_at_ms IS NULL) = (number = (SELECT number FROM head))
 """
@@ -69,9 +77,10 @@ _SET_STATE = """
 _ALL_DUE = "UPDATE callback_deliveries SET due_at_ms = ?2 WHERE endpoint = ?1 AND due_at_ms > ?2"
 _ENDPOINTS = f"""
     SELECT e.name, e.url, e.failing_since_ms, e.disabled_at_ms, e.disabled_why, e.is_configured,
-        (SELECT count(*) FROM callback_deliveries AS d WHERE d.endpoint = e.name AND d.state = 'pending'),
+        (SELECT count(*) FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
+         WHERE d.endpoint = e.name AND d.state = 'pending'),
         (SELECT min(at_ms) FROM (
-            SELECT min(created_at_ms) AS at_ms FROM callback_deliveries AS d
+            SELECT min(created_at_ms) AS at_ms FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
             WHERE d.endpoint = e.name AND d.state = 'pending'
             UNION ALL
             SELECT * FROM (
@@ -89,7 +98,7 @@ _LOG = """
     ORDER BY number DESC LIMIT ?5
 """
 _BEGIN_ANEW = """
-    UPDATE callback_deliveries SET
+    UPDATE callback_deliveries INDEXED BY callback_deliveries_pending SET
         attempts = 0, first_at_ms = NULL, due_at_ms = CASE WHEN due_at_ms IS NOT NULL THEN ?2 END
     WHERE endpoint = ?1 AND state = 'pending'
 """
@@ -127,7 +136,7 @@ class SqliteCallbacks:
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
     ) -> Step:
         def look(connection: Connection) -> Step | None:
-            return None if results else _nothing_to_do(connection, endpoint.name, now_ms)
+            return None if results else _nothing_to_do(connection, endpoint.name, limit, now_ms)
 
         if (idle := await self._database.read(look)) is not None:
             return idle
@@ -213,7 +222,7 @@ class SqliteCallbacks:
         return await self._database.write(work)
 
 
-def _nothing_to_do(connection: Connection, name: str, now_ms: int) -> Step | None:
+def _nothing_to_do(connection: Connection, name: str, limit: int, now_ms: int) -> Step | None:
     """Return an empty step if there is nothing to send or to take, so that an idle endpoint costs no transaction."""
     found = _endpoint(connection, name)
     if found is None:
@@ -221,7 +230,7 @@ def _nothing_to_do(connection: Connection, name: str, now_ms: int) -> Step | Non
     last_number, state = found
     if state.is_disabled:
         return Step(state=state)
-    if connection.execute(_HAS_DUE, (name, now_ms, now_ms + FAR_MS)).fetchone()[0]:
+    if limit and connection.execute(_HAS_DUE, (name, now_ms, now_ms + FAR_MS)).fetchone()[0]:
         return None
     newest: int = connection.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()[0]
     if newest > last_number and _has_room(connection, name):
@@ -287,8 +296,10 @@ def _due(connection: Connection, name: str, busy: Collection[bytes], limit: int,
     found = connection.execute(
         f"""
         SELECT o.number, o.id, o.topic, o.key, o.value, o.headers, o.sent_at_ms, d.attempts, d.first_at_ms
-        FROM callback_deliveries AS d JOIN outbox AS o ON o.number = d.number AND o.id = d.event_id
-        WHERE d.endpoint = ? AND (d.due_at_ms <= ? OR d.due_at_ms > ?) AND d.key NOT IN ({", ".join("?" * len(busy))})
+        FROM callback_deliveries AS d INDEXED BY callback_deliveries_due
+        CROSS JOIN outbox AS o ON o.number = d.number AND o.id = d.event_id
+        WHERE d.endpoint = ? AND d.due_at_ms IS NOT NULL AND (d.due_at_ms <= ? OR d.due_at_ms > ?)
+            AND d.key NOT IN ({", ".join("?" * len(busy))})
         ORDER BY d.due_at_ms, d.number LIMIT ?
         """,
         (name, now_ms, now_ms + FAR_MS, *busy, limit),

@@ -1,18 +1,22 @@
 """Send callbacks: one loop for each endpoint, in the process that leads.
 
-    run ──► one lane per endpoint ──► step of the store: write results, get due ones  ──► attempts ──► results ──┐
-                      ▲────────────────────────────────────────────────────────────────────────────────────────────┘
+    run ──► one lane per endpoint ──► step of the store: write results, get due ones ──► waiting ──► attempts ──┐
+                      ▲─────────────────────────────── results ◄────────────────────────────────────────────────┘
 
 Each lane has connections of its own, its share of `CONNECTIONS_MAX`. So an endpoint that is slow or down delays no
-other, and all together are bounded. Nothing is held in memory but attempts in flight: a process that is killed loses
-their results, and the next leader sends those events again.
+other, and all together are bounded. A step costs the store the same for one result as for a hundred. So a lane gets
+deliveries ahead, about twice as many as ended since its last step, and writes results together while some still wait.
+In memory are only results of the last moments, and deliveries that wait or are in flight: a process that is killed
+loses them, and the next leader sends those events again.
 
-Of an order, at most one event is in flight at an endpoint. If two processes lead at once, for the length of a lease,
-both may send: an event then arrives twice, and never before its predecessor has arrived once or was given up.
+Of an order, at most one event waits or is in flight at an endpoint. If two processes lead at once, for the length of a
+lease, both may send: an event then arrives twice, and never before its predecessor has arrived once or was given up.
 """
 
 import asyncio
 import random
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -27,7 +31,10 @@ from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOu
 from workers.errors import InfrastructureDown
 
 CONNECTIONS_MAX = ENDPOINTS_MAX  # of all endpoints together
-CONNECTIONS_EACH_MAX = 8
+CONNECTIONS_EACH_MAX = 16
+AHEAD_MAX = 32  # deliveries that wait in memory, for each connection
+AHEAD_S = 5.0  # then those that still wait are got anew: less than a lease, so that no former leader has old ones
+WRITE_EVERY_S = 0.1  # while deliveries wait; else a result is written at once
 LOOK_EVERY_S = 0.5  # for new events, for deliveries that come due, and for acts of operators
 REST_S = 2.0  # after the store did not answer
 LAST_S = 3.0  # for attempts in flight, at a stop
@@ -74,9 +81,12 @@ class Lane:
         self._connections = connections
         self._now_ms = now_ms
         self._look_every_s = look_every_s
+        self._waiting: deque[DueDelivery] = deque()  # for a connection
+        self._waiting_since_s = 0.0  # when the first of them was got
         self._in_flight: dict[asyncio.Task[None], bytes] = {}  # the key of each
         self._results: list[AttemptResult] = []  # not written yet
         self._has_result = asyncio.Event()
+        self._has_free_connection = asyncio.Event()
 
     async def run(self) -> None:
         """Send until cancelled; then wait for the attempts in flight, and write their results."""
@@ -91,8 +101,7 @@ class Lane:
                     self._observer.failed(self._endpoint, error)
                     await asyncio.sleep(REST_S)
                 else:
-                    is_at_once = step.is_more and len(self._in_flight) < self._connections
-                    await pause(self._has_result, 0 if is_at_once else self._look_every_s)
+                    await self._rest(is_more=step.is_more)
         finally:
             await self._end()
 
@@ -103,22 +112,52 @@ class Lane:
             InfrastructureDown: the store does not answer; the results are kept for the next time.
         """
         self._has_result.clear()
+        self._drop_old()
         results = tuple(self._results)
         step = await self._store.step(
-            self._endpoint,
-            results,
-            busy=set(self._in_flight.values()),
-            limit=self._connections - len(self._in_flight),
-            now_ms=self._now_ms(),
+            self._endpoint, results, busy=self._busy(), limit=self._room(len(results)), now_ms=self._now_ms()
         )
         del self._results[: len(results)]
         if step.is_disabled_now:
             self._observer.disabled(self._endpoint, step.state)
-        for due in step.due:
+        if step.state.is_disabled:
+            self._waiting.clear()
+        if not self._waiting:
+            self._waiting_since_s = time.monotonic()
+        self._waiting.extend(step.due)
+        self._begin()
+        return step
+
+    async def _rest(self, *, is_more: bool) -> None:
+        """Return when another step is worth it: soon after a result, at once if a connection is free."""
+        self._has_free_connection.clear()
+        has_free = len(self._in_flight) < self._connections
+        if is_more and has_free:
+            await asyncio.sleep(0)
+            return
+        await pause(self._has_result, self._look_every_s)
+        if self._waiting:
+            await pause(self._has_free_connection, WRITE_EVERY_S)
+
+    def _busy(self) -> set[bytes]:
+        return {*self._in_flight.values(), *(due.event.key for due in self._waiting)}
+
+    def _room(self, ended: int) -> int:
+        """Return how many deliveries to get, if so many ended since the last step: a slow endpoint gets few ahead."""
+        ahead = min(self._connections + 2 * ended, self._connections * AHEAD_MAX)
+        return max(0, self._connections - len(self._in_flight) + ahead - len(self._waiting))
+
+    def _drop_old(self) -> None:
+        if time.monotonic() - self._waiting_since_s >= AHEAD_S:
+            self._waiting.clear()
+
+    def _begin(self) -> None:
+        """Begin attempts at what waits, as far as connections are free."""
+        while self._waiting and len(self._in_flight) < self._connections:
+            due = self._waiting.popleft()
             task = asyncio.create_task(self._attempt(due))
             self._in_flight[task] = due.event.key
             task.add_done_callback(self._ended)
-        return step
 
     async def _attempt(self, due: DueDelivery) -> None:
         began_ms = self._now_ms()
@@ -143,9 +182,14 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
+        self._drop_old()
+        self._begin()
         self._has_result.set()
+        if len(self._in_flight) < self._connections:
+            self._has_free_connection.set()
 
     async def _end(self) -> None:
+        self._waiting.clear()
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=LAST_S)
         for task in self._in_flight:

@@ -60,27 +60,38 @@ _LOOK = f"""
     FROM callback_endpoints WHERE name = $1
 """
 _LOCK = f"SELECT last_number, {_STATE} FROM callback_endpoints WHERE name = $1 FOR UPDATE"
-# A result that is written again, or whose delivery an operator has begun anew, changes nothing.
+# A result that is written again, or whose delivery an operator has begun anew, changes nothing. The rows are found one
+# by one, and then by their places: a plan that was made while the table was empty would join all rows with all results.
 _RESULTS = """
     UPDATE callback_deliveries AS d SET
         state = g.state, attempts = g.attempts, first_at = coalesce(d.first_at, g.tried_at), tried_at = g.tried_at,
         due_at = g.due_at, done_at = CASE WHEN g.state <> 'pending' THEN g.tried_at END,
         outcome = g.outcome, status = g.status, detail = g.detail, took_ms = g.took_ms
     FROM unnest(
-        $2::bigint[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::int[],
-        $10::text[], $11::bigint[]
-    ) AS g(number, event_id, state, attempts, tried_at, due_at, outcome, status, detail, took_ms)
-    WHERE d.endpoint = $1 AND d.number = g.number AND d.event_id = g.event_id AND d.state = 'pending'
-        AND d.attempts = g.attempts - 1
+        $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::int[], $7::timestamptz[], $8::timestamptz[], $9::text[],
+        $10::int[], $11::text[], $12::bigint[]
+    ) AS g(number, key, event_id, state, attempts, tried_at, due_at, outcome, status, detail, took_ms)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM callback_deliveries AS r
+        WHERE r.endpoint = $1 AND r.key = g.key AND r.number = g.number AND r.event_id = g.event_id
+            AND r.done_at IS NULL AND r.attempts = g.attempts - 1
+        LIMIT 1
+    ) AS found
+    WHERE d.ctid = found.ctid
 """
+# Of the pending events of an order, exactly the earliest has a due time. One pass over all of them, which are few. They
+# are read before they are sorted, or the index that sorts them by order would be read, with all that is finished.
 _HEADS = """
-    UPDATE callback_deliveries AS d SET due_at = CASE WHEN d.number = head.number THEN $3::timestamptz END
-    FROM (
-        SELECT key, min(number) AS number FROM callback_deliveries
-        WHERE endpoint = $1 AND key = ANY($2::bytea[]) AND state = 'pending' GROUP BY key
-    ) AS head
-    WHERE d.endpoint = $1 AND d.key = head.key AND d.state = 'pending'
-        AND (d.due_at IS NULL) = (d.number = head.number)
+    UPDATE callback_deliveries SET due_at = CASE WHEN due_at IS NULL THEN $2::timestamptz END
+    WHERE ctid = ANY(ARRAY(
+        WITH pending AS MATERIALIZED (
+            SELECT ctid, key, number, due_at FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending'
+        )
+        SELECT place FROM (
+            SELECT ctid AS place, due_at, number = min(number) OVER (PARTITION BY key) AS is_head FROM pending
+        ) AS each
+        WHERE (due_at IS NULL) = is_head
+    ))
 """
 _SET_STATE = """
     UPDATE callback_endpoints SET failing_since = $2, disabled_at = $3, disabled_why = $4,
@@ -134,7 +145,7 @@ _LOCK_ALL = "SELECT name FROM callback_endpoints ORDER BY name FOR UPDATE"
 _PRUNE_PENDING = """
     DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
         SELECT endpoint, number FROM callback_deliveries WHERE state = 'pending' AND created_at < $1 LIMIT $2
-    ) RETURNING endpoint, key
+    ) RETURNING endpoint
 """
 _NUMBER_MAX = 2**63 - 1
 
@@ -172,7 +183,7 @@ class PostgresCallbacks:
         seen = await self._database.read(partial(self._look, name=endpoint.name, now_ms=now_ms))
         if seen is None:
             return Step()
-        if not (results or seen.events or seen.has_due):
+        if not (results or seen.events or (seen.has_due and limit)):
             return Step(state=seen.state)
         work = partial(_advance, endpoint=endpoint, seen=seen, results=results, busy=busy, limit=limit, now_ms=now_ms)
         return await self._database.write(work)
@@ -195,8 +206,8 @@ class PostgresCallbacks:
                 return int(status.rpartition(" ")[2])
             await connection.fetch(_LOCK_ALL)
             pending = await connection.fetch(_PRUNE_PENDING, now_ms - ALL_KEPT_MS, PRUNE_ROWS_MAX)
-            for name in sorted({name for name, _ in pending}):
-                await connection.execute(_HEADS, name, [key for of, key in pending if of == name], now_ms)
+            for name in sorted({name for (name,) in pending}):
+                await connection.execute(_HEADS, name, now_ms)
             return int(status.rpartition(" ")[2]) + len(pending)
 
         return await self._database.write(work)
@@ -255,7 +266,7 @@ class PostgresCallbacks:
             if emitted:
                 rows = [deliveries.row_of(endpoint, each, now_ms) for each in emitted]
                 await connection.execute(_INSERT_AGAIN, *arrays(rows))
-                await connection.execute(_HEADS, endpoint, [each.event.key for each in emitted], now_ms)
+                await connection.execute(_HEADS, endpoint, now_ms)
                 subjects = deliveries.orders_of(emitted)
                 noted = f"{endpoint}: {why}"
                 await audit.note(connection, "callback_resend", subjects, by=by, why=noted, now_ms=now_ms)
@@ -278,7 +289,7 @@ async def _advance(
     if row is None:
         return Step()
     last_number, before = row[0], deliveries.state(row[1:])
-    state, keys = before, {result.key for result in results}
+    state, has_new = before, False
     if results:
         state = await _write_results(connection, endpoint, before, results, now_ms)
     is_taken = bool(seen.events) and not state.is_disabled and last_number == seen.last_number
@@ -288,10 +299,10 @@ async def _advance(
         new = [each for each in seen.events if each.number in there]
         if rows := deliveries.new_rows(endpoint, new, now_ms=now_ms):
             await connection.execute(_INSERT, *arrays(rows))
-            keys.update(row[2] for row in rows)
+            has_new = True
         await connection.execute(_MOVE, endpoint.name, seen.events[-1].number)
-    if keys:
-        await connection.execute(_HEADS, endpoint.name, list(keys), now_ms)
+    if results or has_new:
+        await connection.execute(_HEADS, endpoint.name, now_ms)
     due = [] if state.is_disabled else await _due(connection, endpoint.name, busy, limit, now_ms)
     return Step(
         due=due,
@@ -305,7 +316,7 @@ async def _write_results(
     connection: SqlConnection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult], now_ms: int
 ) -> EndpointState:
     given = [
-        (each.number, each.event_id, each.state.value, each.attempts, each.at_ms, each.due_ms or None,
+        (each.number, each.key, each.event_id, each.state.value, each.attempts, each.at_ms, each.due_ms or None,
          each.outcome.value, each.status, each.detail, each.took_ms)
         for each in results
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from schemas import event_names
 from tests.support import log_records, waiting
 from tests.support.log_records import Time
 from workers.callbacks import sender
-from workers.callbacks.deliveries import DeliveryQuery
+from workers.callbacks.deliveries import DeliveryQuery, Step
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.messages import Message
 from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
@@ -176,6 +176,64 @@ async def test_endpoint_that_hangs_delays_no_other(shop: Shop) -> None:
     await asyncio.wait([running])
     async with shop.sending():  # what hung is sent again
         await until(lambda: len(shop.merchant.arrived["a"]) == 60)
+
+
+def steps_of(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """Return the list to which each finished step is added."""
+    step, steps = shop.callbacks.step, list[Step]()
+
+    async def noted(*args: object, **more: object) -> Step:
+        steps.append(await step(*args, **more))  # type: ignore[arg-type]
+        return steps[-1]
+
+    monkeypatch.setattr(shop.callbacks, "step", noted)
+    return steps
+
+
+async def test_results_are_written_together_and_deliveries_got_ahead(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of(shop, monkeypatch)
+    numbers = [f"N{number}" for number in range(200)]
+    await configured(shop, "a")
+    await shop.pay(*numbers)
+    async with shop.sending():
+        await until(lambda: len(shop.merchant.arrived["a"]) == 600)
+    assert shop.merchant.versions("a") == {number: [1, 2, 3] for number in numbers}
+    assert len(steps) <= 600 / 8
+
+
+async def test_what_waits_in_memory_is_not_sent_when_its_endpoint_is_disabled(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = steps_of(shop, monkeypatch)
+    may_answer = asyncio.Event()
+
+    async def slow(message: Message) -> CallbackAnswer:
+        await may_answer.wait()
+        return DELIVERED
+
+    shop.merchant.answers["a"] = slow
+    await configured(shop, "a")
+    await shop.pay(*(f"N{number}" for number in range(100)))
+    async with shop.sending():
+        await until(lambda: shop.merchant.at_once["a"] == sender.CONNECTIONS_EACH_MAX)
+        await shop.callbacks.disable("a", by="tests", why="it moves", now_ms=shop.time())
+        await until(lambda: steps[-1].state.is_disabled)
+        may_answer.set()
+        await until(lambda: len(shop.notes.results) == sender.CONNECTIONS_EACH_MAX)
+        await asyncio.sleep(0.1)
+    assert len(shop.merchant.arrived["a"]) == sender.CONNECTIONS_EACH_MAX
+
+
+async def test_what_has_waited_long_in_memory_is_got_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that stood still may have lost its lease: what it sends then must be due by the store of now."""
+    monkeypatch.setattr(sender, "AHEAD_S", 0.0)
+    await configured(shop, "a")
+    await shop.pay(*NUMBERS)
+    async with shop.sending():
+        await until(lambda: len(shop.merchant.arrived["a"]) == 60)
+    assert shop.merchant.versions("a") == {number: [1, 2, 3] for number in NUMBERS}
 
 
 async def test_failed_event_is_tried_again_when_it_is_due(shop: Shop) -> None:
