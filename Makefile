@@ -57,7 +57,7 @@ check: $(VENV)/dev ## lint, format, types, declared dependencies, spelling
 bench: $(VENV)/dev ## the benchmarks, as ratios in one run; ENGINE=cluster: on real Kafka, PostgreSQL and Redis
 	@$(BIN)/python -m tests.benchmarks --engine $(ENGINE)
 
-lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
+lock: $(VENV)/dev ## write the lock files and the bill of materials anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra uvloop pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -65,6 +65,7 @@ lock: $(VENV)/dev ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra uvloop --extra cluster --extra otel pyproject.toml \
 		-o deploy/compose/requirements.lock
+	@$(BIN)/python -m deploy.packaging.bill_of_materials
 
 clean: ## remove the virtual environment, caches and demo files
 	@rm -rf $(VENV) .demo $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

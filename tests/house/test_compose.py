@@ -15,6 +15,7 @@ from deploy.cli.main import COMMANDS
 from deploy.cluster.settings import ClusterSettings
 from deploy.local import alertmanager, haproxy, prometheus
 from deploy.local.kafka import jars
+from deploy.packaging import bill_of_materials
 from ingest.settings import PREFIX
 from tests.house.source import PACKAGES
 from tests.support.paths import ROOT
@@ -46,6 +47,14 @@ def instructions(stage: int = -1) -> list[tuple[str, str]]:
 def the(name: str) -> str:
     (found,) = [rest for instruction, rest in instructions() if instruction == name]
     return found
+
+
+def base_image() -> str:
+    """The image that the build argument of both stages names, unless a build gives it with a digest."""
+    (name, default) = re.findall(r"^ARG (PYTHON_IMAGE)=(\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)[0]
+    stages = [line.split()[0] for instruction, line in (*instructions(0), *instructions()) if instruction == "FROM"]
+    assert stages == [f"${{{name}}}"] * 2
+    return str(default)
 
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -88,6 +97,31 @@ def test_image_installs_packages_locked_by_hash_with_time_zones() -> None:
     assert "--require-hashes" in DOCKERFILE.read_text(encoding="utf-8")
 
 
+def test_bill_of_materials_has_every_locked_package_with_its_version_and_hashes() -> None:
+    """Read from the lock by this test's own hand: a package begins a line, and its hashes follow."""
+    locked: dict[tuple[str, str], set[str]] = {}
+    for line in (COMPOSE / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"([a-z0-9.-]+)==(\S+)", line):
+            hashes = locked.setdefault((found[1], found[2]), set())
+        elif found := re.search(r"--hash=sha256:([0-9a-f]{64})", line):
+            hashes.add(found[1])
+    bill = msgspec.json.decode(bill_of_materials.FILE.read_bytes())
+    listed = {
+        (each["name"], each["version"]): {one["content"] for one in each["externalReferences"][0]["hashes"]}
+        for each in bill["components"]
+    }
+    assert listed == locked
+    assert len(listed) == len(bill["components"])
+    assert all(hashes for hashes in locked.values())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "alipay-notify")
+
+
+def test_bill_of_materials_is_current_and_is_in_the_image() -> None:
+    assert bill_of_materials.written() == bill_of_materials.FILE.read_text(encoding="utf-8"), "run: make lock"
+    name = bill_of_materials.FILE.relative_to(ROOT)
+    assert ("COPY", f"{name} /opt/alipay-notify/share/") in instructions(0), "and the final stage has that directory"
+
+
 def test_build_is_given_each_package_and_no_more() -> None:
     ignored = (COMPOSE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert "**" in ignored
@@ -98,7 +132,7 @@ def test_build_is_given_each_package_and_no_more() -> None:
 
 def test_every_image_has_a_version_of_its_own() -> None:
     images = {service["image"] for service in services().values()} - {"alipay-notify:local"}
-    images |= {line.split()[0] for name, line in (*instructions(0), *instructions()) if name == "FROM"}
+    images.add(base_image())
     assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
 
 

@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "deploy/embedded/snoozes.py": "contract/test_store_snoozes.py",
     "deploy/embedded/wakes.py": "contract/test_store_wakes.py",
     "deploy/examples/consumers/python/consumer.py": "contract/test_consumers.py",
+    "deploy/packaging/bill_of_materials.py": "house/test_compose.py",
     "deploy/packaging/hook.py": "contract/test_wheel.py",
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
