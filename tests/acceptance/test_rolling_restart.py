@@ -92,6 +92,7 @@ async def test_receivers_restarted_in_turn_lose_no_request(cluster: Cluster, mea
             await asyncio.sleep(1.5)  # until the balancer has found it: an operator waits for that too
     assert load.failed() == []
     assert len(load.attempts) > PER_S * 2 * 3
+    measured("requests", len(load.attempts))
     measured("worst answer", load.worst_s())
     measured("p99", load.percentile_s(0.99))
     measured("exit", max(exits))
