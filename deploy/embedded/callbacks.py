@@ -13,6 +13,7 @@ from workers import row_codec
 from workers.callbacks import deliveries, schedule
 from workers.callbacks.deliveries import (
     ALL_KEPT_MS,
+    DUE_MAX,
     EVENTS_MAX,
     FINISHED_KEPT_MS,
     PENDING_MAX,
@@ -40,11 +41,14 @@ _CONFIGURE = """
     ON CONFLICT DO UPDATE SET url = excluded.url, is_configured = 1
 """
 _STATE = "SELECT last_number, failing_since_ms, disabled_at_ms, disabled_why FROM callback_endpoints WHERE name = ?"
-_PENDING = """
-    SELECT count(*) FROM (
-        SELECT 1 FROM callback_deliveries INDEXED BY callback_deliveries_pending
-        WHERE endpoint = ? AND state = 'pending' LIMIT ?
-    )
+_ROOM = f"""
+    SELECT (SELECT count(*) FROM (
+            SELECT 1 FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms <= ?2 LIMIT {DUE_MAX}
+        )), (SELECT count(*) FROM (
+            SELECT 1 FROM callback_deliveries INDEXED BY callback_deliveries_pending
+            WHERE endpoint = ?1 AND state = 'pending' LIMIT {PENDING_MAX}
+        )), delivered_at_ms
+    FROM callback_endpoints WHERE name = ?1
 """
 _HAS_DUE = """
     SELECT EXISTS (SELECT 1 FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms <= ?2)
@@ -74,7 +78,12 @@ _SET_STATE = """
         delivered_at_ms = coalesce(?5, delivered_at_ms)
     WHERE name = ?1
 """
-_ALL_DUE = "UPDATE callback_deliveries SET due_at_ms = ?2 WHERE endpoint = ?1 AND due_at_ms > ?2"
+_ALL_DUE = f"""
+    UPDATE callback_deliveries SET due_at_ms = ?2 WHERE endpoint = ?1 AND number IN (
+        SELECT number FROM callback_deliveries
+        WHERE endpoint = ?1 AND due_at_ms > ?2 ORDER BY due_at_ms LIMIT {PENDING_MAX}
+    )
+"""
 _ENDPOINTS = f"""
     SELECT e.name, e.url, e.failing_since_ms, e.disabled_at_ms, e.disabled_why, e.is_configured,
         (SELECT count(*) FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
@@ -233,7 +242,7 @@ def _nothing_to_do(connection: Connection, name: str, limit: int, now_ms: int) -
     if limit and connection.execute(_HAS_DUE, (name, now_ms, now_ms + FAR_MS)).fetchone()[0]:
         return None
     newest: int = connection.execute("SELECT coalesce(max(number), 0) FROM outbox").fetchone()[0]
-    if newest > last_number and _has_room(connection, name):
+    if newest > last_number and _has_room(connection, name, now_ms):
         return None
     return Step(state=state)
 
@@ -254,7 +263,7 @@ def _advance(
     if results:
         state = _write_results(connection, endpoint, before, results, now_ms)
     taken = 0
-    if not state.is_disabled and _has_room(connection, endpoint.name):
+    if not state.is_disabled and _has_room(connection, endpoint.name, now_ms):
         new = lookups.events_after(connection, last_number, EVENTS_MAX)
         taken = len(new)
         rows = deliveries.new_rows(endpoint, new, now_ms=now_ms)
@@ -311,9 +320,9 @@ def _set_heads(connection: Connection, name: str, keys: Iterable[bytes], now_ms:
     connection.executemany(_HEADS, [(name, key, now_ms) for key in keys])
 
 
-def _has_room(connection: Connection, name: str) -> bool:
-    pending: int = connection.execute(_PENDING, (name, PENDING_MAX)).fetchone()[0]
-    return pending < PENDING_MAX
+def _has_room(connection: Connection, name: str, now_ms: int) -> bool:
+    due, pending, delivered_ms = connection.execute(_ROOM, (name, now_ms)).fetchone()
+    return deliveries.has_room(due=due, pending=pending, delivered_ms=delivered_ms, now_ms=now_ms)
 
 
 def _newest(connection: Connection, scope: str, order: str) -> int:

@@ -1,24 +1,28 @@
-"""Callbacks of several workers of a cluster: one sends, and another goes on when it is gone."""
+"""Callbacks of several workers of a cluster: one sends, and another goes on when it is gone. And rows that a shell has
+locked: their orders or endpoints wait alone."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
 import pytest
+from msgspec import structs
 
 from deploy.cluster import callback_store, settings
 from schemas import event_names
 from tests.contract.engines import AnyStore, Cluster
 from tests.support import log_records, waiting
 from tests.support.callback_receivers import Receiver, receiving
-from workers.callbacks import addresses
+from workers.callbacks import addresses, schedule
 from workers.callbacks.addresses import Allowed
+from workers.callbacks.deliveries import Step
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.http import HttpPoster
-from workers.callbacks.schedule import AttemptResult, EndpointState
+from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
 from workers.callbacks.sender import CallbackSender
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RowsLocked
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 SECRET = b"merchant" * 4
@@ -106,3 +110,70 @@ async def test_another_worker_goes_on_where_the_first_stopped(cluster: Cluster, 
             while (await second.deliveries.endpoints())[0].pending:
                 await asyncio.sleep(0.05)
         await second.stop()
+
+
+@asynccontextmanager
+async def shell(cluster: Cluster, statement: str) -> AsyncIterator[None]:
+    """A session that has locked rows and goes on with nothing."""
+    connection = await asyncpg.connect(cluster.url)
+    try:
+        await connection.execute("BEGIN")
+        assert await connection.fetch(statement)
+        yield
+    finally:
+        await connection.close()
+
+
+async def test_orders_whose_deliveries_are_locked_wait_alone(cluster: Cluster, store: AnyStore) -> None:
+    endpoint = Endpoint(name="shop", url="https://shop.example/", secrets=(SECRET,))
+    async with AsyncExitStack() as stack:
+        configured = settings.load({"ALIPAY_NOTIFY_ACCOUNTS": "a.toml", "ALIPAY_NOTIFY_POSTGRES": cluster.url})
+        deliveries, _ = await callback_store.opened(stack, configured, holder="worker-a")
+        await deliveries.configure([endpoint], now_ms=now_ms())
+        records = [log_records.record(number, status) for number in ("N1", "N2") for status in STATUSES]
+        await log_records.processing(store, log_records.Time()).process(log_records.logged(records))
+
+        async def step(*results: AttemptResult) -> Step:
+            return await deliveries.step(endpoint, results, busy=(), limit=10, now_ms=now_ms())
+
+        def taken(found: Step) -> list[AttemptResult]:
+            return [
+                schedule.result(
+                    CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=204), number=due.number,
+                    event_id=due.event.id, key=due.event.key, attempts=1, first_at_ms=None, began_ms=now_ms(),
+                    now_ms=now_ms(), random=lambda: 0.5,
+                )
+                for due in found.due
+            ]  # fmt: skip
+
+        first = await step()
+        assert [due.event.id for due in first.due] == ["shop-sg:N1:1", "shop-sg:N2:1"]
+        async with shell(cluster, "SELECT 1 FROM callback_deliveries WHERE event_id = 'shop-sg:N1:2' FOR UPDATE"):
+            with pytest.raises(RowsLocked):
+                await step(*taken(first))
+            second = await step(*taken(first))
+            assert [due.event.id for due in second.due] == ["shop-sg:N2:2"]
+            assert [result.event_id for result in second.unwritten] == ["shop-sg:N1:1"]
+            third = await step(*second.unwritten, *taken(second))
+            assert [due.event.id for due in third.due] == ["shop-sg:N2:3"]
+        last = await step(*third.unwritten, *taken(third))
+        assert [due.event.id for due in last.due] == ["shop-sg:N1:2"]
+        assert last.unwritten == []
+
+
+async def test_locked_endpoint_keeps_no_new_one_back(cluster: Cluster, store: AnyStore) -> None:
+    old, new = (Endpoint(name=name, url="https://shop.example/", secrets=(SECRET,)) for name in ("old", "new"))
+    async with AsyncExitStack() as stack:
+        configured = settings.load({"ALIPAY_NOTIFY_ACCOUNTS": "a.toml", "ALIPAY_NOTIFY_POSTGRES": cluster.url})
+        deliveries, _ = await callback_store.opened(stack, configured, holder="worker-a")
+        await deliveries.configure([old], now_ms=now_ms())
+        async with shell(cluster, "SELECT 1 FROM callback_endpoints WHERE name = 'old' FOR UPDATE"):
+            await deliveries.configure([old, new], now_ms=now_ms())
+            with pytest.raises(RowsLocked):  # its address cannot be changed now
+                await deliveries.configure([structs.replace(old, url="https://other.example/"), new], now_ms=now_ms())
+            record = log_records.logged([log_records.record("N1", STATUSES[0])])
+            await log_records.processing(store, log_records.Time()).process(record)
+            with pytest.raises(RowsLocked):
+                await deliveries.step(old, (), busy=(), limit=10, now_ms=now_ms())
+            found = await deliveries.step(new, (), busy=(), limit=10, now_ms=now_ms())
+            assert [due.event.id for due in found.due] == ["shop-sg:N1:1"]

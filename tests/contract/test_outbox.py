@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 
+import asyncpg
 import pytest
 
 from schemas import topics
@@ -272,6 +273,21 @@ async def test_feed_waits_for_transactions_that_may_add_lower_numbers(workers: O
     released.set()
     await taking
     assert [each.event.id for each in await quick.events_after(0, 10)] == ["shop-sg:N0:1", "shop-sg:N1:1"]
+
+
+async def test_feed_waits_for_no_transaction_of_a_stranger(workers: Opener, time: Time, cluster: Cluster) -> None:
+    (store,) = await workers(1)
+    work = log_records.processing(store, time)
+    await work.process(log_records.logged([log_records.record("N1")]))
+    shell = await asyncpg.connect(cluster.url)
+    try:
+        await shell.execute("BEGIN; SELECT pg_current_xact_id(); LOCK TABLE numbers IN ROW EXCLUSIVE MODE")
+        assert await shell.fetch("SELECT 1 FROM orders WHERE order_number = 'N1' FOR UPDATE")
+        await work.process(log_records.logged([log_records.record("N2")], first=2))
+        found = await store.events_after(0, 10)
+    finally:
+        await shell.close()
+    assert [each.event.id for each in found] == ["shop-sg:N1:1", "shop-sg:N2:1"]
 
 
 async def test_pruning_keeps_unsent_events_and_the_newest_of_each_order(

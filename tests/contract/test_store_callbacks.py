@@ -29,6 +29,7 @@ from workers.processing import Processing
 
 SHOP = Endpoint(name="shop", url="https://shop.example/callbacks", secrets=(b"x" * 24,))
 OTHER = structs.replace(SHOP, name="other")
+REFUSED_EVENTS = 2500  # more than may be due at once
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 DELIVERED = CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=204)
 REFUSED = CallbackAnswer(outcome=CallbackOutcome.REFUSED, status=500, detail="it answered 500")
@@ -206,6 +207,19 @@ async def test_everything_is_due_when_an_endpoint_answers_after_an_outage(
     await step(callbacks, result(again, REFUSED, later), now_ms=later)
     due = await step(callbacks, result(third, DELIVERED, later), now_ms=later)
     assert sorted(ids(due)) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+
+
+async def test_thousands_of_refused_events_keep_no_other_back(callbacks: DeliveriesPort, orders: Orders) -> None:
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    for first in range(0, REFUSED_EVENTS, 500):
+        await orders.pay(*(f"N{number}" for number in range(first, first + 500)), statuses=STATUSES[:1])
+    found, refused = await step(callbacks, limit=1000), 0
+    while found.due or found.is_more:
+        refused += len(found.due)
+        found = await step(callbacks, *(result(due, REFUSED) for due in found.due), limit=1000)
+    assert refused == REFUSED_EVENTS
+    await orders.pay("M1", statuses=STATUSES[:1])
+    assert ids(await step(callbacks)) == ["shop-sg:M1:1"]
 
 
 async def test_resend_sends_the_events_of_an_order_again_in_version_order(

@@ -4,8 +4,9 @@
                                             ▲    └─ failed: due again after a wait (`schedule`)
                                             └─ waits, without a due time, for the earlier event of its order
 
-An event becomes a row only when the sender comes to it, and only while few are pending there: the backlog of an
-endpoint that is down stays in the outbox, where it is kept for thirty days. Without an endpoint nothing is written.
+An event becomes a row only when the sender comes to it, and only while few are due there: the backlog of an endpoint
+that is down stays in the outbox, where it is kept for thirty days. What an endpoint refuses while it takes other events
+waits for its retry, and keeps none of the others back. Without an endpoint nothing is written.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from schemas import events, times
 from schemas.events import Outgoing
-from schemas.times import DAY_MS
+from schemas.times import DAY_MS, HOUR_MS
 from workers import row_codec
 from workers.callbacks import endpoints
 from workers.callbacks.endpoints import Endpoint
@@ -24,7 +25,9 @@ from workers.callbacks.schedule import AttemptResult, CallbackOutcome, DeliveryS
 from workers.queries import Emitted
 
 EVENTS_MAX = 500  # that one step takes from the outbox
-PENDING_MAX = 2000  # per endpoint; then its further events stay in the outbox
+DUE_MAX = 2000  # per endpoint; while so many are due, its further events stay in the outbox
+PENDING_MAX = 10_000  # the same for all that are pending, if the endpoint has taken none of them lately
+LATELY_MS = HOUR_MS
 FINISHED_KEPT_MS = 7 * DAY_MS
 ALL_KEPT_MS = 30 * DAY_MS  # as long as the outbox keeps their events
 RESEND_MAX = 1000  # events of one order
@@ -43,13 +46,15 @@ class DueDelivery(Struct, frozen=True, kw_only=True):
 class Step(Struct, frozen=True, kw_only=True):
     """The outcome of a step: the deliveries to send, the endpoint's state, and whether it was disabled in this step.
 
-    `is_more` if the outbox has further events that could be taken at once.
+    `is_more` if the outbox has further events that could be taken at once. `unwritten` are results for the next step:
+    another session of the database has locked a row of their orders.
     """
 
     due: Sequence[DueDelivery] = ()
     state: EndpointState = EndpointState()
     is_disabled_now: bool = False
     is_more: bool = False
+    unwritten: Sequence[AttemptResult] = ()
 
 
 class EndpointPage(Struct, frozen=True, kw_only=True):
@@ -124,7 +129,11 @@ class DeliveriesPort(CallbacksPort, Protocol):
     """The port of the sender, which needs more."""
 
     async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
-        """Note these endpoints, and no others, as configured. A new one gets the events that are written later."""
+        """Note these endpoints, and no others, as configured. A new one gets the events that are written later.
+
+        Raises:
+            InfrastructureDown: it has to be repeated. The others may be sent to, also new ones that are noted already.
+        """
 
     async def step(
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
@@ -132,10 +141,21 @@ class DeliveriesPort(CallbacksPort, Protocol):
         """Write the results, take events from the outbox, and return deliveries that are due.
 
         None of the keys in `busy` is among them, and no key twice. Results may be written twice.
+
+        Raises:
+            RowsLocked: another session has locked a row. The next step goes around those of orders.
+            InfrastructureDown: the store does not answer.
         """
 
     async def prune(self, *, now_ms: int) -> int:
         """Delete some rows that are older than they are kept; return how many."""
+
+
+def has_room(*, due: int, pending: int, delivered_ms: int | None, now_ms: int) -> bool:
+    """Return whether further events may become rows of an endpoint that took its last one at `delivered_ms`."""
+    if due >= DUE_MAX:
+        return False
+    return pending < PENDING_MAX or (delivered_ms is not None and now_ms - delivered_ms < LATELY_MS)
 
 
 def new_rows(endpoint: Endpoint, events: Sequence[Emitted], *, now_ms: int) -> list[tuple[Any, ...]]:

@@ -29,6 +29,7 @@ from workers.callbacks.endpoints import ENDPOINTS_MAX, Endpoint
 from workers.callbacks.messages import Message
 from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
 from workers.errors import InfrastructureDown
+from workers.restarts import EndedUnasked
 
 CONNECTIONS_MAX = ENDPOINTS_MAX  # of all endpoints together
 CONNECTIONS_EACH_MAX = 16
@@ -117,7 +118,7 @@ class Lane:
         step = await self._store.step(
             self._endpoint, results, busy=self._busy(), limit=self._room(len(results)), now_ms=self._now_ms()
         )
-        del self._results[: len(results)]
+        self._results[: len(results)] = step.unwritten
         if step.is_disabled_now:
             self._observer.disabled(self._endpoint, step.state)
         if step.state.is_disabled:
@@ -245,13 +246,13 @@ class CallbackSender:
         endpoints = self._endpoints()
         is_leading = False
         with suppress(InfrastructureDown):  # the loops that need the store report it
-            if (endpoints or self._configured) and await self._leads():
-                if endpoints != self._configured:
-                    await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
-                    self._configured = dict(endpoints)
-                is_leading = True
+            is_leading = bool(endpoints or self._configured) and await self._leads()
         if not is_leading:
             self._configured = None
+        elif endpoints != self._configured:
+            with suppress(InfrastructureDown):  # another session may have locked an endpoint: the others go on
+                await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
+                self._configured = dict(endpoints)
         await self._keep(endpoints if is_leading else {})
 
     async def prune(self, is_clock_trusted: Callable[[], bool], *, every_s: float = PRUNE_EVERY_S) -> None:
@@ -267,6 +268,11 @@ class CallbackSender:
 
     async def _keep(self, endpoints: Mapping[str, Endpoint]) -> None:
         connections = connections_each(len(endpoints))
+        for name, (endpoint, _, task) in list(self._lanes.items()):
+            if task.done():  # nothing asked it to: a library may cancel what calls it
+                del self._lanes[name]
+                error = None if task.cancelled() else task.exception()
+                self._observer.failed(endpoint, error if isinstance(error, Exception) else EndedUnasked())
         ended = [
             self._lanes.pop(name)[2]
             for name, (endpoint, has, _) in list(self._lanes.items())

@@ -2,7 +2,7 @@
 
 Each transaction that changes deliveries of an endpoint locks its row first. So a step of the sender, an operator and
 the step of a former leader follow each other, and each leaves exactly the earliest pending event of an order with a
-due time.
+due time. If another session, such as a shell, has locked deliveries, a step goes around their orders.
 """
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
@@ -17,6 +17,7 @@ from workers import row_codec
 from workers.callbacks import deliveries, schedule
 from workers.callbacks.deliveries import (
     ALL_KEPT_MS,
+    DUE_MAX,
     EVENTS_MAX,
     FINISHED_KEPT_MS,
     PENDING_MAX,
@@ -29,10 +30,12 @@ from workers.callbacks.deliveries import (
 )
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, EndpointState
+from workers.errors import RowsLocked
 from workers.postgres import audit, columns
 from workers.postgres.columns import EMITTED, Columns, arrays
-from workers.postgres.database import Database, SqlConnection
+from workers.postgres.database import BRIEFLY, Database, SqlConnection
 from workers.postgres.feed import Feed
+from workers.processing import ForeignLocks
 from workers.queries import Emitted
 
 _ROWS = Columns("endpoint text, number bigint, key bytea, event_id text, type text, created_at timestamptz")
@@ -45,14 +48,22 @@ _INSERT_AGAIN = _ROWS.insert(
     state = 'pending', attempts = 0, created_at = excluded.created_at, first_at = NULL, due_at = NULL, done_at = NULL
     """,
 )
-_CONFIGURE = """
+_CONFIGURE_NEW = """
     INSERT INTO callback_endpoints (name, url, last_number)
     SELECT name, url, (SELECT coalesce(max(number), 0) FROM outbox) FROM unnest($1::text[], $2::text[]) AS g(name, url)
-    ON CONFLICT (name) DO UPDATE SET url = excluded.url, is_configured = true
+    ON CONFLICT (name) DO NOTHING
+"""
+_CONFIGURE = """
+    UPDATE callback_endpoints AS e SET url = g.url, is_configured = true
+    FROM unnest($1::text[], $2::text[]) AS g(name, url)
+    WHERE e.name = g.name AND NOT (e.is_configured AND e.url = g.url)
 """
 _CONFIGURE_NO_MORE = "UPDATE callback_endpoints SET is_configured = false WHERE is_configured AND name <> ALL($1)"
 _LOOK = f"""
-    SELECT last_number, {_STATE},
+    SELECT last_number, {_STATE}, delivered_at,
+        (SELECT count(*) FROM (
+            SELECT FROM callback_deliveries WHERE endpoint = $1 AND due_at <= $2 LIMIT {DUE_MAX}
+        ) AS due),
         (SELECT count(*) FROM (
             SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending' LIMIT {PENDING_MAX}
         ) AS pending),
@@ -60,6 +71,21 @@ _LOOK = f"""
     FROM callback_endpoints WHERE name = $1
 """
 _LOCK = f"SELECT last_number, {_STATE} FROM callback_endpoints WHERE name = $1 FOR UPDATE"
+# So written that the rows of an order are found by its key: by the index of pending rows, or if a join begins with all
+# rows of the endpoint, which the planner chooses for a table that it knows little of, each order would meet all others.
+_PENDING = "state NOT IN ('delivered', 'given_up')"
+# The orders among these of which another session has locked a pending delivery.
+_LOCKED = f"""
+    SELECT given.key FROM unnest($2::bytea[]) AS given(key), LATERAL (
+        SELECT count(*) AS count FROM (
+            SELECT FROM callback_deliveries
+            WHERE endpoint = $1 AND key = given.key AND {_PENDING} FOR UPDATE SKIP LOCKED
+        ) AS free
+    ) AS free, LATERAL (
+        SELECT count(*) AS count FROM callback_deliveries WHERE endpoint = $1 AND key = given.key AND {_PENDING}
+    ) AS all_
+    WHERE free.count < all_.count
+"""
 # A result that is written again, or whose delivery an operator has begun anew, changes nothing. The rows are found one
 # by one, and then by their places: a plan that was made while the table was empty would join all rows with all results.
 _RESULTS = """
@@ -79,18 +105,15 @@ _RESULTS = """
     ) AS found
     WHERE d.ctid = found.ctid
 """
-# Of the pending events of an order, exactly the earliest has a due time. One pass over all of them, which are few. They
-# are read before they are sorted, or the index that sorts them by order would be read, with all that is finished.
-_HEADS = """
-    UPDATE callback_deliveries SET due_at = CASE WHEN due_at IS NULL THEN $2::timestamptz END
+# Of the pending deliveries of an order, exactly the earliest has a due time. The others change over.
+_HEADS = f"""
+    UPDATE callback_deliveries SET due_at = CASE WHEN due_at IS NULL THEN $3::timestamptz END
     WHERE ctid = ANY(ARRAY(
-        WITH pending AS MATERIALIZED (
-            SELECT ctid, key, number, due_at FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending'
-        )
-        SELECT place FROM (
-            SELECT ctid AS place, due_at, number = min(number) OVER (PARTITION BY key) AS is_head FROM pending
-        ) AS each
-        WHERE (due_at IS NULL) = is_head
+        SELECT of_key.row FROM unnest($2::bytea[]) AS given(key), LATERAL (
+            SELECT ctid AS row, number, due_at, min(number) OVER () AS head FROM callback_deliveries
+            WHERE endpoint = $1 AND key = given.key AND {_PENDING}
+        ) AS of_key
+        WHERE (of_key.due_at IS NULL) = (of_key.number = of_key.head)
     ))
 """
 _SET_STATE = """
@@ -98,7 +121,12 @@ _SET_STATE = """
         delivered_at = coalesce($5::timestamptz, delivered_at)
     WHERE name = $1
 """
-_ALL_DUE = "UPDATE callback_deliveries SET due_at = $2 WHERE endpoint = $1 AND due_at > $2"
+_ALL_DUE = f"""
+    UPDATE callback_deliveries SET due_at = $2 WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM callback_deliveries
+        WHERE endpoint = $1 AND due_at > $2 ORDER BY due_at LIMIT {PENDING_MAX} FOR UPDATE SKIP LOCKED
+    ))
+"""
 _MOVE = "UPDATE callback_endpoints SET last_number = $2 WHERE name = $1"
 _THERE = "SELECT number FROM outbox WHERE number = ANY($1::bigint[])"
 _DUE = f"""
@@ -136,16 +164,16 @@ _VERSION = "SELECT version FROM orders WHERE account = $1 AND order_number = $2"
 _EVENTS_BY_ID = f"SELECT {EMITTED} FROM outbox WHERE id = ANY($1::text[]) AND topic = '{topics.ORDER_EVENT}'"
 _EVENT_BY_NUMBER = f"SELECT {EMITTED} FROM outbox WHERE number = $1 AND topic = '{topics.ORDER_EVENT}'"
 _PRUNE = """
-    DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
-        SELECT endpoint, number FROM callback_deliveries WHERE done_at < $1 ORDER BY done_at LIMIT $2
-    )
+    DELETE FROM callback_deliveries WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM callback_deliveries WHERE done_at < $1 ORDER BY done_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ))
 """
 _HAS_OLD = "SELECT EXISTS (SELECT FROM callback_deliveries WHERE state = 'pending' AND created_at < $1)"
 _LOCK_ALL = "SELECT name FROM callback_endpoints ORDER BY name FOR UPDATE"
 _PRUNE_PENDING = """
     DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
         SELECT endpoint, number FROM callback_deliveries WHERE state = 'pending' AND created_at < $1 LIMIT $2
-    ) RETURNING endpoint
+    ) RETURNING endpoint, key
 """
 _NUMBER_MAX = 2**63 - 1
 
@@ -166,15 +194,21 @@ class PostgresCallbacks:
         self._database = database
         self._reads = reads
         self._feed = Feed()
+        self._foreign_locks: dict[str, ForeignLocks] = {}  # by endpoint
 
     async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
-        async def work(connection: SqlConnection) -> None:
-            names = sorted(endpoint.name for endpoint in configured)
-            urls = {endpoint.name: endpoint.url for endpoint in configured}
-            await connection.execute(_CONFIGURE, names, [urls[name] for name in names])
+        given = sorted((endpoint.name, endpoint.url) for endpoint in configured)
+        names, urls = [name for name, _ in given], [url for _, url in given]
+
+        async def add(connection: SqlConnection) -> None:
+            await connection.execute(_CONFIGURE_NEW, names, urls)
+
+        async def change(connection: SqlConnection) -> None:
+            await connection.execute(_CONFIGURE, names, urls)
             await connection.execute(_CONFIGURE_NO_MORE, names)
 
-        await self._database.write(work)
+        await self._database.write(add, first=BRIEFLY)
+        await self._database.write(change, first=BRIEFLY)
 
     async def step(
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
@@ -185,17 +219,32 @@ class PostgresCallbacks:
             return Step()
         if not (results or seen.events or (seen.has_due and limit)):
             return Step(state=seen.state)
-        work = partial(_advance, endpoint=endpoint, seen=seen, results=results, busy=busy, limit=limit, now_ms=now_ms)
-        return await self._database.write(work)
+        locks = self._foreign_locks.setdefault(endpoint.name, ForeignLocks())
+        work = partial(
+            _advance,
+            endpoint=endpoint,
+            seen=seen,
+            results=results,
+            busy=busy,
+            limit=limit,
+            now_ms=now_ms,
+            around_locks=locks.met_lately,
+        )
+        try:
+            return await self._database.write(work, first=BRIEFLY)
+        except RowsLocked:
+            locks.meet()
+            raise
 
     async def _look(self, connection: SqlConnection, *, name: str, now_ms: int) -> _Look | None:
         row = await connection.fetchrow(_LOOK, name, now_ms, now_ms + FAR_MS)
         if row is None:
             return None
-        last_number, *of_state, pending, has_due = row
+        last_number, *of_state, delivered_ms, due, pending, has_due = row
         state = deliveries.state(of_state)
         events: Sequence[Emitted] = ()
-        if not state.is_disabled and pending < PENDING_MAX:
+        has_room = deliveries.has_room(due=due, pending=pending, delivered_ms=delivered_ms, now_ms=now_ms)
+        if has_room and not state.is_disabled:
             events = await self._feed.after(connection, last_number, EVENTS_MAX)
         return _Look(last_number, state, has_due and not state.is_disabled, events)
 
@@ -206,8 +255,8 @@ class PostgresCallbacks:
                 return int(status.rpartition(" ")[2])
             await connection.fetch(_LOCK_ALL)
             pending = await connection.fetch(_PRUNE_PENDING, now_ms - ALL_KEPT_MS, PRUNE_ROWS_MAX)
-            for name in sorted({name for (name,) in pending}):
-                await connection.execute(_HEADS, name, now_ms)
+            for name in sorted({name for name, _ in pending}):
+                await connection.execute(_HEADS, name, [key for of, key in pending if of == name], now_ms)
             return int(status.rpartition(" ")[2]) + len(pending)
 
         return await self._database.write(work)
@@ -266,7 +315,7 @@ class PostgresCallbacks:
             if emitted:
                 rows = [deliveries.row_of(endpoint, each, now_ms) for each in emitted]
                 await connection.execute(_INSERT_AGAIN, *arrays(rows))
-                await connection.execute(_HEADS, endpoint, now_ms)
+                await connection.execute(_HEADS, endpoint, [each.event.key for each in emitted], now_ms)
                 subjects = deliveries.orders_of(emitted)
                 noted = f"{endpoint}: {why}"
                 await audit.note(connection, "callback_resend", subjects, by=by, why=noted, now_ms=now_ms)
@@ -284,14 +333,19 @@ async def _advance(
     busy: Collection[bytes],
     limit: int,
     now_ms: int,
+    around_locks: bool = False,
 ) -> Step:
     row = await connection.fetchrow(_LOCK, endpoint.name)
     if row is None:
         return Step()
     last_number, before = row[0], deliveries.state(row[1:])
-    state, has_new = before, False
-    if results:
-        state = await _write_results(connection, endpoint, before, results, now_ms)
+    state, keys = before, {result.key for result in results}
+    locked: set[bytes] = set()
+    if around_locks:
+        given = keys | {each.event.key for each in seen.events}
+        locked = {key for (key,) in await connection.fetch(_LOCKED, endpoint.name, list(given))}
+    if written := [result for result in results if result.key not in locked]:
+        state = await _write_results(connection, endpoint, before, written, now_ms)
     is_taken = bool(seen.events) and not state.is_disabled and last_number == seen.last_number
     if is_taken:
         # An event that was published again since it was read has another number now, further on.
@@ -299,16 +353,17 @@ async def _advance(
         new = [each for each in seen.events if each.number in there]
         if rows := deliveries.new_rows(endpoint, new, now_ms=now_ms):
             await connection.execute(_INSERT, *arrays(rows))
-            has_new = True
+            keys.update(row[2] for row in rows)
         await connection.execute(_MOVE, endpoint.name, seen.events[-1].number)
-    if results or has_new:
-        await connection.execute(_HEADS, endpoint.name, now_ms)
-    due = [] if state.is_disabled else await _due(connection, endpoint.name, busy, limit, now_ms)
+    if keys := keys - locked:  # a new event of a locked order is not its earliest
+        await connection.execute(_HEADS, endpoint.name, list(keys), now_ms)
+    due = [] if state.is_disabled else await _due(connection, endpoint.name, {*busy, *locked}, limit, now_ms)
     return Step(
         due=due,
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
         is_more=is_taken and len(seen.events) == EVENTS_MAX,
+        unwritten=[result for result in results if result.key in locked],
     )
 
 

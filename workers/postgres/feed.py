@@ -2,8 +2,9 @@
 
 A transaction draws its numbers while it runs, and they become visible when it commits: number 9 may appear after number
 10, and a reader that continued after 10 would never see it. So the feed ends where all lower numbers are decided. Each
-look notes the highest number drawn so far and the transactions that run at that moment. Once all of these have ended,
-each number up to the noted one is either visible or never will be. If no transaction runs, that is the same moment.
+look notes the highest number drawn so far and the transactions that have drawn one and still run. Once all of these
+have ended, each number up to the noted one is either visible or never will be. If there are none, that is the same
+moment. Other transactions, such as a backup or an open one of a shell, keep nothing back.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,14 @@ from workers.postgres.database import SqlConnection
 from workers.queries import Emitted
 
 _HIGHEST_DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_number_seq"
-_RUNNING = """
-    SELECT pg_snapshot_xmax(running)::text::bigint, pg_snapshot_xmin(running)::text::bigint
-    FROM pg_current_snapshot() AS running
+_IS_ANY_RUNNING = """
+    SELECT pg_snapshot_xmin(running) < pg_snapshot_xmax(running) FROM pg_current_snapshot() AS running
+"""
+# A transaction that has drawn from a sequence keeps this lock on it to its end, and lets it go when it is visible.
+_DRAWING = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'outbox_number_seq'::regclass
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 _AFTER = f"""
     SELECT {columns.EMITTED} FROM outbox WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
@@ -28,7 +34,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._complete = 0
-        self._noted: tuple[int, int] | None = None  # a number, and a transaction id: all before it must end
+        self._noted: tuple[int, frozenset[str]] | None = None  # a number, and the transactions that must end
 
     async def after(self, connection: SqlConnection, number: int, limit: int) -> Sequence[Emitted]:
         """Return the events after this number, oldest first. None will appear later with a lower number than these."""
@@ -37,13 +43,15 @@ class Feed:
         return [row_codec.emitted(row) for row in found]
 
     async def _look(self, connection: SqlConnection) -> None:
-        # Two statements, because a statement's snapshot is older than the value that it reads from a sequence. In one
-        # statement, the number of a transaction that began after the snapshot could be noted.
+        # First the number: a transaction that draws between the two statements may be noted without need, which only
+        # costs time. The other way round, one that drew meanwhile would be missed.
         highest_drawn = await connection.fetchval(_HIGHEST_DRAWN)
-        next_to_begin, oldest_running = await connection.fetchrow(_RUNNING)
-        if self._noted is not None and oldest_running >= self._noted[1]:
+        drawing: frozenset[str] = frozenset()
+        if await connection.fetchval(_IS_ANY_RUNNING):  # else the locks, which cost more to read, need not be asked
+            drawing = frozenset([transaction for (transaction,) in await connection.fetch(_DRAWING)])
+        if self._noted is not None and drawing.isdisjoint(self._noted[1]):
             self._complete, self._noted = max(self._complete, self._noted[0]), None
-        if oldest_running >= next_to_begin:
+        if not drawing:
             self._complete = max(self._complete, highest_drawn)
         elif self._noted is None:
-            self._noted = (highest_drawn, next_to_begin)
+            self._noted = (highest_drawn, drawing)

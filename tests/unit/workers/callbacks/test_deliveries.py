@@ -2,6 +2,7 @@
 
 from schemas import topics
 from schemas.events import Outgoing
+from schemas.times import HOUR_MS
 from workers.callbacks import deliveries
 from workers.callbacks.endpoints import Endpoint
 from workers.queries import Emitted
@@ -27,6 +28,17 @@ def test_event_whose_time_is_unreadable_or_ahead_is_as_old_as_now() -> None:
     for at in (b"soon", b"2024-11-14T22:13:19+00:00"):
         ((*_, created_ms),) = deliveries.new_rows(SHOP, [emitted("order.paid", at)], now_ms=NOW_MS)
         assert created_ms == NOW_MS
+
+
+def test_due_events_or_an_endpoint_that_takes_none_keep_others_back() -> None:
+    def has_room(due: int, pending: int, delivered_ms: int | None = NOW_MS - HOUR_MS + 1) -> bool:
+        return deliveries.has_room(due=due, pending=pending, delivered_ms=delivered_ms, now_ms=NOW_MS)
+
+    assert has_room(deliveries.DUE_MAX - 1, 10 * deliveries.PENDING_MAX)
+    assert not has_room(deliveries.DUE_MAX, deliveries.DUE_MAX)
+    for long_ago in (None, NOW_MS - HOUR_MS):
+        assert has_room(0, deliveries.PENDING_MAX - 1, long_ago)
+        assert not has_room(0, deliveries.PENDING_MAX, long_ago)
 
 
 def test_audit_names_each_order_once() -> None:

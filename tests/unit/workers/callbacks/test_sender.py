@@ -19,7 +19,7 @@ from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.messages import Message
 from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
 from workers.callbacks.sender import CallbackSender
-from workers.errors import InfrastructureDown
+from workers.errors import InfrastructureDown, RowsLocked
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 DELIVERED = CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=200)
@@ -335,6 +335,44 @@ async def test_store_that_does_not_answer_loses_no_result(shop: Shop, monkeypatc
     assert shop.merchant.versions("a") == {"N1": [1, 2, 3]}
     assert [str(error) for error in shop.notes.errors] == ["a bug"]
     assert shop.notes.paused_ == ["away"]
+
+
+async def test_endpoints_that_cannot_be_noted_stop_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure, is_locked = shop.callbacks.configure, True
+
+    async def fails(*args: object, **more: object) -> None:
+        if is_locked and shop.merchant.arrived["a"]:
+            raise RowsLocked("a shell has locked the endpoint")
+        await configure(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shop.callbacks, "configure", fails)
+    await configured(shop, "a")
+    async with shop.sending():
+        await shop.pay("N1")
+        await until(lambda: len(shop.merchant.arrived["a"]) == 3)
+        shop.use("a", "b")
+        await shop.pay("N2")
+        await until(lambda: len(shop.merchant.arrived["a"]) == 6)
+        is_locked = False
+        await _until_configured(shop, ["a", "b"])
+        await shop.pay("N3")
+        await until(lambda: shop.merchant.versions("b") == {"N3": [1, 2, 3]})
+
+
+async def test_lane_that_ends_unasked_is_started_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, cancellations = shop.callbacks.step, [asyncio.CancelledError()]
+
+    async def cancelled(*args: object, **more: object) -> object:
+        if cancellations:
+            raise cancellations.pop()
+        return await step(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shop.callbacks, "step", cancelled)
+    await configured(shop, "a")
+    await shop.pay("N1")
+    async with shop.sending():
+        await until(lambda: len(shop.merchant.arrived["a"]) == 3)
+    assert [type(error).__name__ for error in shop.notes.errors] == ["EndedUnasked"]
 
 
 async def test_bug_in_an_attempt_waits_for_the_schedule(shop: Shop) -> None:

@@ -65,7 +65,7 @@ async def test_failure_takes_another_producer_the_next_time() -> None:
     assert len(good.sent) == 1
 
 
-async def test_record_that_is_too_large_for_the_topic_is_refused_and_the_producer_stays() -> None:
+async def test_record_too_large_for_the_topic_is_refused_and_the_producer_stays() -> None:
     producer = FakeProducer(failure=MessageSizeTooLargeError())
     appending = KafkaAppending(lambda: producer, topic="payments.n")
     with pytest.raises(RecordRefused):

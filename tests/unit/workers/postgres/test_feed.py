@@ -11,14 +11,14 @@ class Outbox:
 
     def __init__(self) -> None:
         self.highest_drawn = 0
-        self.next_transaction = 100
-        self.oldest_running = 100
+        self.drawing: list[str] = []  # the transactions that have drawn a number and still run
+        self.is_any_running = False  # also others
 
     def answer(self, query: str, args: tuple[Any, ...]) -> Any:
         if "outbox_number_seq" in query:
-            return self.highest_drawn
+            return [(each,) for each in self.drawing] if "pg_locks" in query else self.highest_drawn
         if "pg_current_snapshot" in query:
-            return self.next_transaction, self.oldest_running
+            return self.is_any_running or bool(self.drawing)
         after, complete, limit = args
         numbers = range(after + 1, min(complete, after + limit) + 1)
         return [(number, f"id:{number}", "topic", b"", b"", b"\x90", None) for number in numbers]
@@ -35,25 +35,30 @@ async def test_feed_is_complete_up_to_the_highest_number_if_no_transaction_runs(
     assert await numbers(feed, outbox, after=2, limit=2) == [3, 4]
 
 
-async def test_feed_waits_until_every_transaction_at_the_noted_moment_has_ended() -> None:
+async def test_feed_waits_until_all_that_have_drawn_at_the_noted_moment_have_ended() -> None:
     feed, outbox = Feed(), Outbox()
     outbox.highest_drawn = 3
     assert await numbers(feed, outbox) == [1, 2, 3]
-    outbox.highest_drawn, outbox.next_transaction = 5, 103  # 100 to 102 run
+    outbox.highest_drawn, outbox.drawing = 5, ["3/100", "4/7"]
     assert await numbers(feed, outbox) == [1, 2, 3]
-    outbox.highest_drawn, outbox.next_transaction, outbox.oldest_running = 9, 110, 102
+    outbox.highest_drawn, outbox.drawing = 9, ["4/7", "3/101"]
     assert await numbers(feed, outbox) == [1, 2, 3]
-    outbox.oldest_running = 103
+    outbox.drawing = ["3/101"]
+    assert await numbers(feed, outbox) == [1, 2, 3, 4, 5]
+
+
+async def test_transactions_that_have_drawn_no_number_keep_nothing_back() -> None:
+    feed, outbox = Feed(), Outbox()
+    outbox.highest_drawn, outbox.is_any_running = 5, True
     assert await numbers(feed, outbox) == [1, 2, 3, 4, 5]
 
 
 async def test_feed_advances_although_some_transaction_always_runs() -> None:
     feed, outbox = Feed(), Outbox()
     seen: list[int] = []
-    for _ in range(6):
+    for number in range(6):
         outbox.highest_drawn += 10
-        outbox.next_transaction += 10
+        outbox.drawing = [f"3/{number}", f"3/{number + 1}"]
         seen += [number for number in await numbers(feed, outbox) if number not in seen]
-        outbox.oldest_running = outbox.next_transaction - 1
     assert seen == list(range(1, len(seen) + 1))
     assert len(seen) >= 20
