@@ -15,6 +15,7 @@ from deploy.cli.main import COMMANDS
 from deploy.cluster.settings import ClusterSettings
 from deploy.local import alertmanager, haproxy, prometheus
 from deploy.local.kafka import jars
+from deploy.monitoring import files as monitoring
 from deploy.packaging import bill_of_materials
 from ingest.settings import PREFIX
 from tests.house.source import PACKAGES
@@ -32,7 +33,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def whole() -> dict[str, Any]:
-    return msgspec.yaml.decode(FILE.read_bytes(), type=dict[str, Any])
+    return read(FILE)
 
 
 def instructions(stage: int = -1) -> list[tuple[str, str]]:
@@ -133,7 +134,7 @@ def test_build_is_given_each_package_and_no_more() -> None:
 def test_every_image_has_a_version_of_its_own() -> None:
     images = {service["image"] for service in services().values()} - {"alipay-notify:local"}
     images.add(base_image())
-    assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
+    assert [image for image in images if not re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
 
 
 def test_broker_has_the_version_that_is_tested() -> None:
@@ -143,9 +144,8 @@ def test_broker_has_the_version_that_is_tested() -> None:
 def test_every_variable_is_a_setting_and_every_named_secret_is_given() -> None:
     for name in OURS:
         service = services()[name]
-        assert {
-            key.removeprefix(PREFIX).lower() for key in service["environment"]
-        } <= ClusterSettings.model_fields.keys()
+        ours = {key.removeprefix(PREFIX).lower() for key in service["environment"] if not key.startswith("OTEL_")}
+        assert ours <= ClusterSettings.model_fields.keys()
         assert set(service["secrets"]) <= whole()["secrets"].keys()
         assert "admin-token" in service["secrets"], "the admin port is not on loopback there"
 
@@ -172,14 +172,15 @@ def test_tasks_wait_for_their_servers_and_the_rest_for_the_tasks() -> None:
     assert found["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert found["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
     assert found["worker-1"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
-    for name in ("kafka", "redis", "postgres", "haproxy", "prometheus", "alertmanager"):
+    for name in ("kafka", "redis", "postgres", "haproxy", "prometheus", "alertmanager", "grafana"):
         assert found[name]["healthcheck"]["test"][0] == "CMD"
 
 
-def test_nothing_is_open_to_other_machines() -> None:
+def test_nothing_is_open_to_other_machines_and_no_port_is_taken_twice() -> None:
     open_ports = [port for service in services().values() for port in service.get("ports", [])]
     assert open_ports
     assert all(port.startswith("127.0.0.1:") for port in open_ports)
+    assert len({port.split(":")[1] for port in open_ports}) == len(open_ports)
 
 
 def test_haproxy_gets_the_variables_of_its_file() -> None:
@@ -192,19 +193,25 @@ def test_haproxy_gets_the_variables_of_its_file() -> None:
         assert given[f"RECEIVER_{number}_ADMIN"] == f"{address}:9464"
 
 
+def observing() -> list[str]:
+    return [name for name, service in services().items() if service.get("profiles")]
+
+
+def mounted(name: str) -> dict[str, Path]:
+    """The files and directories of the tree that a service gets, by their place in its container."""
+    mounts = [mount.split(":") for mount in services()[name].get("volumes", []) if mount[0] == "."]
+    assert all(mode == ["ro"] for _, _, *mode in mounts), name
+    return {inside: (COMPOSE / outside).resolve() for outside, inside, *_ in mounts}
+
+
 def test_every_mounted_file_exists_and_prometheus_scrapes_every_process() -> None:
-    assert services()["prometheus"]["profiles"] == services()["alertmanager"]["profiles"] == ["observability"]
-    mounts = [
-        mount
-        for name in ("haproxy", "prometheus", "alertmanager")
-        for mount in services()[name]["volumes"]
-        if mount[0] == "."
-    ]
-    assert {(COMPOSE / mount.split(":")[0]).resolve() for mount in mounts} == {
-        haproxy.CONFIGURATION,
+    for name in ("haproxy", *observing()):
+        assert [path for path in mounted(name).values() if not path.exists()] == []
+    assert set(mounted("haproxy").values()) == {haproxy.CONFIGURATION}
+    assert set(mounted("alertmanager").values()) == {alertmanager.CONFIGURATION}
+    assert set(mounted("prometheus").values()) == {
         prometheus.CONFIGURATION,
         prometheus.CONFIGURATION.with_name("rules"),
-        alertmanager.CONFIGURATION,
         COMPOSE / "targets",
         COMPOSE / "alertmanagers",
     }
@@ -213,3 +220,52 @@ def test_every_mounted_file_exists_and_prometheus_scrapes_every_process() -> Non
     assert scraped == {*OURS, "haproxy"}
     (alerting,) = msgspec.json.decode((COMPOSE / "alertmanagers" / "compose.json").read_bytes())
     assert alerting["targets"] == ["alertmanager:9093"]
+
+
+def test_what_observes_is_started_by_its_profile_alone_and_is_confined() -> None:
+    assert observing() == ["prometheus", "alertmanager", "grafana", "collector"]
+    for name in observing():
+        service = services()[name]
+        assert service["profiles"] == ["observability"]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        kept = {mount.split(":")[0] for mount in service["volumes"] if mount[0] != "."}
+        assert kept <= whole()["volumes"].keys()
+
+
+def test_grafana_finds_its_prometheus_and_each_board() -> None:
+    files = mounted("grafana")
+    (provider,) = read(files["/etc/grafana/provisioning/dashboards"] / "alipay-notify.yaml")["providers"]
+    boards = files[provider["options"]["path"]]
+    assert {path.name for path in boards.iterdir()} == {path.name for path in monitoring.BOARDS.values()}
+    (source,) = [
+        each for path in files["/etc/grafana/provisioning/datasources"].iterdir() for each in read(path)["datasources"]
+    ]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    scrape_interval = read(prometheus.CONFIGURATION)["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == scrape_interval
+    signs_in = {key: value for key, value in services()["grafana"]["environment"].items() if "AUTH" in key}
+    assert signs_in == {
+        "GF_AUTH_ANONYMOUS_ENABLED": "true",
+        "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+        "GF_AUTH_BASIC_ENABLED": "false",
+        "GF_AUTH_DISABLE_LOGIN_FORM": "true",
+    }
+
+
+def test_traces_go_to_the_collector_when_they_are_on() -> None:
+    (place, path), *_ = mounted("collector").items()
+    assert services()["collector"]["command"] == [f"--config={place}"]
+    collector = read(path)
+    (port,) = [each["endpoint"].rpartition(":")[2] for each in collector["receivers"]["otlp"]["protocols"].values()]
+    (pipeline,) = collector["service"]["pipelines"].values()
+    for kind in ("receivers", "processors", "exporters"):
+        assert set(pipeline[kind]) == collector[kind].keys(), kind
+    for name in OURS:
+        given = services()[name]["environment"]
+        assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://collector:{port}"
+        assert given["ALIPAY_NOTIFY_TRACES"] == "${ALIPAY_NOTIFY_TRACES:-false}", "off without the profile"
+
+
+def read(path: Path) -> dict[str, Any]:
+    return msgspec.yaml.decode(path.read_bytes(), type=dict[str, Any])
