@@ -5,15 +5,13 @@ at a time: it competes with operators' reads, and with nothing that a payment ne
 """
 
 import asyncio
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from schemas.accounts import Account
-from workers.admin import order_filters, shapes
+from workers.admin import csv_rows, order_filters, shapes
 from workers.admin.responses import ApiError
 from workers.admin.shapes import ListedOrder
 from workers.queries import OrderList, OrderQuery, OrdersPort
@@ -21,8 +19,6 @@ from workers.queries import OrderList, OrderQuery, OrdersPort
 ROWS_MAX = 100_000
 PAGE = 200  # the event loop is free between two pages
 LIMIT_S = 300.0  # of one export: a client that stops reading must not keep others waiting
-# A spreadsheet runs a cell that begins with one of these as a formula; some take the wide forms too.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 COLUMNS = (
     "account",
     "auth_app_id",
@@ -79,15 +75,17 @@ class OrderExportPart:
             return response
 
     async def _send(self, response: web.StreamResponse, query: OrderQuery, page: OrderList) -> None:
-        await response.write(_lines([COLUMNS]))
+        await response.write(csv_rows.lines([COLUMNS]))
         sent = 0
         while True:
             shown = page.pages[: ROWS_MAX - sent]
             sent += len(shown)
             if shown:
-                await response.write(_lines([cells(shapes.listed(each)) for each in shown]))
+                await response.write(csv_rows.lines([cells(shapes.listed(each)) for each in shown]))
             if len(shown) < len(page.pages) or (sent == ROWS_MAX and page.next_ is not None):
-                await response.write(_lines([[f"{ROWS_MAX} orders are listed, and more may match: narrow the filter"]]))
+                await response.write(
+                    csv_rows.lines([[f"{ROWS_MAX} orders are listed, and more may match: narrow the filter"]])
+                )
                 break
             if page.next_ is None:
                 break
@@ -98,22 +96,4 @@ class OrderExportPart:
 def cells(order: ListedOrder) -> list[str]:
     """Return the row of an order. No cell begins like a formula."""
     values = (order.flags if name == "flags" else getattr(order, name) for name in COLUMNS)
-    return [_safe(_text(value)) for value in values]
-
-
-def _text(value: object) -> str:
-    if value is None or value is UNSET:
-        return ""
-    if isinstance(value, tuple):
-        return " ".join(map(str, value))
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _lines(rows: Iterable[Iterable[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+    return [csv_rows.safe(csv_rows.text(value)) for value in values]
