@@ -10,6 +10,7 @@ EXAMINED_MAX = 20_000  # rows that one page of the list looks at
 # All actions that the releases have written. `replay-log` is that of `alipay-notify replay`.
 ACTIONS = (
     "accept",
+    "bill_import",
     "callback_disable",
     "callback_enable",
     "callback_resend",
@@ -33,7 +34,8 @@ ACTIONS = (
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One action. `subject` is a record's position, `scope:order`, an event's id, `replay:number` or `task:number`."""
+    """One action. `subject` is a record's position, `scope:order`, an event's id, `replay:number`,
+    `task:number` or `bill:number`."""
 
     number: int
     at_ms: int

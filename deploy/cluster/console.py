@@ -32,6 +32,7 @@ from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
 from workers.observers import Observers
 from workers.postgres.audit_list import PostgresAudit
+from workers.postgres.bills import PostgresBills
 from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.erasure import PostgresErasure
 from workers.postgres.key_uses import PostgresKeyUses
@@ -122,6 +123,7 @@ async def running(
             erasure=PostgresErasure(store.database),
             resends=PostgresResends(store.database),
             callbacks=PostgresCallbacks(store.database, store.reads),
+            bills=PostgresBills(store.database, store.reads),
             keys=KeyInventory(accounts, settings.accounts.parent, receipt_keys),
             key_uses=PostgresKeyUses(store.database, store.reads),
             retry=retry,

@@ -20,6 +20,7 @@ from deploy.callbacks_file import CallbacksFile
 from deploy.directory_lock import AlreadyRunning
 from deploy.embedded import directory, housekeeping
 from deploy.embedded.audit_list import SqliteAudit
+from deploy.embedded.bills import SqliteBills
 from deploy.embedded.callbacks import SqliteCallbacks
 from deploy.embedded.directory import EngineFiles
 from deploy.embedded.erasure import SqliteErasure
@@ -173,6 +174,7 @@ async def running(
             erasure=erasure_port,
             resends=SqliteResends(files.store.database),
             callbacks=deliveries,
+            bills=SqliteBills(files.store.database, files.store.reads),
             keys=KeyInventory(accounts, settings.accounts.parent),
             key_uses=uses_kept,
             retry=worker.processing.retry,

@@ -17,6 +17,7 @@ from schemas.payment_request import PaymentRequest, SignedPayment
 from schemas.record_format import RecordContents
 from tests.support import log_records
 from tests.support.audit import MemoryAudit
+from tests.support.bills import MemoryBills
 from tests.support.callbacks import MemoryCallbacks
 from tests.support.erasure import MemoryErasure
 from tests.support.fakes import MemoryLogger, MemoryTopics
@@ -30,6 +31,7 @@ from workers.admin.probes import Check
 from workers.admin.process_state import OwnProcess, ProcessIdentity, ProcessRole
 from workers.admin.processes import OnlyThisProcess, Processes
 from workers.admin.returns import Returned
+from workers.bills import BillsPort
 from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -162,6 +164,7 @@ class World:
         self.snoozes: SnoozesPort = self.store
         self.recent: RecentPort = NewestRows(self.store)
         self.callbacks = MemoryCallbacks(NOW_MS)
+        self.bills: BillsPort = MemoryBills(self.store)
         self.metrics = WorkerMetrics(self.registry, self.accounts, now_ms=lambda: NOW_MS)
         self.tail = Tail(now_ms=lambda: NOW_MS)
         self.own = OwnProcess(
@@ -216,6 +219,7 @@ class World:
             erasure=MemoryErasure(self.store),
             resends=MemoryResends(self.store),
             callbacks=self.callbacks,
+            bills=self.bills,
             keys=self.keys,
             key_uses=self.key_uses,
             retry=self.processing.retry,

@@ -15,6 +15,8 @@ from schemas.event_names import EventNames
 from workers.admin import languages, responses, server
 from workers.admin.activity import Activity
 from workers.admin.audit_pages import AuditPages
+from workers.admin.bill_pages import BillPages
+from workers.admin.bills import BillsPart
 from workers.admin.callback_pages import CallbackPages
 from workers.admin.callbacks import CallbacksPart
 from workers.admin.console import ConsolePart
@@ -42,6 +44,7 @@ from workers.admin.resend import ResendPart
 from workers.admin.returns import CheckReturn, ReturnsPart
 from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
+from workers.bills import BillsPort
 from workers.callbacks.deliveries import CallbacksPort
 from workers.erasure import ErasurePort
 from workers.held_decisions import HeldDecisions
@@ -102,6 +105,7 @@ def application(
     erasure: ErasurePort,
     resends: ResendPort,
     callbacks: CallbacksPort,
+    bills: BillsPort,
     keys: Inventory,
     key_uses: KeyUsesPort,
     retry: Retry,
@@ -185,6 +189,10 @@ def application(
     resend = ResendPart(accounts=accounts, resends=resends, changes=changes, wake=wake, now_ms=now_ms, log=log)
     app.add_routes(resend.routes())
     app.add_routes(CallbacksPart(callbacks=callbacks, orders=orders, now_ms=now_ms, log=log).routes())
+    bills_part = BillsPart(
+        accounts=accounts, bills=bills, orders=orders, register=orders_part.record, now_ms=now_ms, log=log
+    )
+    app.add_routes(bills_part.routes())
     activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
     console = ConsolePart(
@@ -226,6 +234,7 @@ def application(
     )
     app.add_routes(keys_part.routes())
     app.add_routes(CallbackPages(callbacks=callbacks, changes=changes, pages=pages).routes())
+    app.add_routes(BillPages(bills=bills, changes=changes, pages=pages).routes())
     app.add_routes(AuditPages(audit=audit, changes=changes, pages=pages, now_ms=now_ms).routes())
     tail_pages = TailPages(
         accounts=accounts,

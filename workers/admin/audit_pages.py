@@ -120,6 +120,8 @@ def _linked(shown: AuditAnswer) -> AuditAnswer:
     if position_of(shown.subject) is not None:
         return structs.replace(shown, held_id=shown.subject, link=f"/held/{shown.subject}")
     scope, colon, number = shown.subject.partition(":")
+    if shown.action == "bill_import":
+        return structs.replace(shown, link=f"/bills/{quote(number, safe='')}")
     if not colon or shown.action.startswith(("replay", "task_")):
         return structs.replace(shown, link="/held" if shown.action.startswith(("replay_", "task_")) else "")
     if shown.action == "resend":

@@ -46,6 +46,7 @@ MEANINGS = {
     "unknown_order": "There is no such order.",
     "unknown_account": "There is no such account in accounts.toml.",
     "unknown_endpoint": "There is no such endpoint in callbacks.toml.",
+    "unknown_bill": "There is no such import of a bill.",
     "unknown_held": "There is no such held notification.",
     "unknown_notification": "There is no such notification.",
     "unknown_path": "There is no such page.",
@@ -67,6 +68,7 @@ NAVIGATION = (
     ("/held", "Held"),
     ("/tail", "Tail"),
     ("/callbacks", "Callbacks"),
+    ("/bills", "Bills"),
     ("/keys", "Keys"),
     ("/audit", "Audit"),
 )  # path and name of each page in the bar at the top

@@ -1,0 +1,286 @@
+"""Comparisons with Alipay's bills: the reports, their differences, and the facts of orders that a comparison needs.
+
+A command reads the file and compares; it asks for facts in batches and writes the report in pieces. Nothing here
+changes an order, and nothing of the buyer is stored. A report that is finished replaces the earlier ones of the same
+file and account. Reports are kept for `KEPT_MS`.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from schemas import times, topics
+from schemas.dispositions import Disposition
+from schemas.orders import PAYMENT_STATES, ClosedBecause, Order, Status
+from schemas.times import DAY_MS
+from workers.queries import OrderPage
+from workers.settlement import order_view, transitions
+
+DIFFERENCES_MAX = 1000  # that a report lists; all are counted
+KEPT_MS = 400 * DAY_MS  # a year, and the month in which its last bill is looked at
+UNFINISHED_KEPT_MS = DAY_MS
+PAID_NEWS = frozenset({"paid", "captured"})
+REFUND_NEWS = frozenset({"partly_refunded", "refunded", "reversed"})
+
+
+class DifferenceKind(StrEnum):
+    """How the bill and the order store differ. `UNCERTAIN` is no difference: it cannot be decided."""
+
+    PAYMENT_ONLY_IN_BILL = "payment_only_in_bill"
+    PAYMENT_ONLY_HERE = "payment_only_here"
+    PAYMENT_AMOUNT = "payment_amount"
+    REFUND_ONLY_IN_BILL = "refund_only_in_bill"
+    REFUND_ONLY_HERE = "refund_only_here"
+    REFUND_AMOUNT = "refund_amount"
+    UNCERTAIN = "uncertain"
+
+
+class BillDifference(Struct, frozen=True, kw_only=True):
+    """One difference. The amounts are in smallest units; one of them is null if it is on one side only.
+
+    `scope` and `order` are those of the order here; without one, the account and the bill's number. `at_ms` is the time
+    of the payment or refund. `detail` is a sentence.
+    """
+
+    kind: DifferenceKind
+    scope: str
+    order: str
+    trade: str = ""
+    refund: str = ""
+    bill_minor: int | None = None
+    bill_currency: str = ""
+    here_minor: int | None = None
+    here_currency: str = ""
+    at_ms: int | None = None
+    detail: str = ""
+    is_known: bool = True  # there is an order here
+
+
+class BillSum(Struct, frozen=True, kw_only=True):
+    """The payments, or the refunds, of one currency: in the bill, and those of them that are here too."""
+
+    kind: str
+    currency: str
+    bill_count: int
+    bill_minor: int
+    here_count: int
+    here_minor: int
+
+
+class BillReport(Struct, frozen=True, kw_only=True):
+    """The result of a comparison, without its differences. A period ends before `until_ms`.
+
+    `is_one_way`: the file is of a settlement, so that payments only here were not looked for. `faults` are the first
+    rows that could not be read, `disagreements` where the file contradicts itself, `others` the types of rows that are
+    not compared, `left_out` the files of an archive with other columns.
+    """
+
+    file: str
+    layout: str
+    since_ms: int
+    until_ms: int
+    by: str
+    rows: int = 0
+    duplicates: int = 0
+    outside: int = 0
+    unreadable: int = 0
+    faults: tuple[str, ...] = ()
+    disagreements: tuple[str, ...] = ()
+    others: dict[str, int] = {}
+    left_out: tuple[str, ...] = ()
+    is_one_way: bool = False
+    sums: tuple[BillSum, ...] = ()
+    counts: dict[str, int] = {}  # by the kind of difference, of all
+
+    @property
+    def differences(self) -> int:
+        """The number of differences, without the uncertain ones."""
+        return sum(count for kind, count in self.counts.items() if kind != DifferenceKind.UNCERTAIN)
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether every row was read, and none differs."""
+        return not self.differences and not self.unreadable and not self.disagreements
+
+
+class BillImport(Struct, frozen=True, kw_only=True):
+    """One import, with its report."""
+
+    number: int
+    account: str
+    digest: str
+    begun_at_ms: int
+    finished_at_ms: int | None
+    report: BillReport
+
+
+class NewImport(Struct, frozen=True, kw_only=True):
+    """An import that begins."""
+
+    account: str
+    digest: str
+    report: BillReport
+
+
+class OrderPayment(Struct, frozen=True, kw_only=True):
+    """One trade of an order, with the refunded sum."""
+
+    trade: str
+    minor: int
+    currency: str
+    is_paid: bool
+    refunded_minor: int
+
+
+class OrderHistory(Struct, frozen=True, kw_only=True):
+    """When an order was paid and refunded.
+
+    `paid_at_ms` is Alipay's time of the payment, `None` if no event has it. `received_at_ms` is when the first
+    notification of the payment was received. `refunds` has the time of each refund, `None` if it is unknown, and its
+    sum.
+    """
+
+    paid_at_ms: int | None
+    received_at_ms: int | None
+    refunds: tuple[tuple[int | None, int], ...]
+
+
+def payments(order: Order) -> list[OrderPayment]:
+    """Return the trades of an order."""
+    return [
+        OrderPayment(
+            trade=claim.trade,
+            minor=claim.paid_minor,
+            currency=claim.currency,
+            is_paid=claim.state in PAYMENT_STATES,
+            refunded_minor=transitions.refunded_minor(claim),
+        )
+        for claim in order_view.claims_with_refunds(order)
+    ]
+
+
+class _PaidCause(Struct):
+    news: str = ""
+    happened_at: str | None = None
+    received_at: str | None = None
+
+
+class _OrderVersion(Struct):
+    version: int
+    status: Status
+    closed_because: ClosedBecause | None = None
+    refunded_minor: int = 0
+    cause: _PaidCause | None = None
+
+    @property
+    def is_paid(self) -> bool:
+        return self.status in (Status.PAID, Status.FINISHED) or self.closed_because is ClosedBecause.REFUNDED
+
+
+_event = msgspec.json.Decoder(_OrderVersion).decode
+
+
+def history(page: OrderPage) -> OrderHistory:
+    """Return when the order was paid and refunded, as far as its events and notifications tell.
+
+    Events are kept for thirty days; of an older change only the time of receipt is known.
+    """
+    events = [_event(each.event.value) for each in page.events if each.event.topic == topics.ORDER_EVENT]
+    received = [
+        delivery.received_at_ms
+        for delivery in page.deliveries
+        if delivery.news in PAID_NEWS and delivery.disposition is Disposition.APPLIED
+    ]
+    return OrderHistory(
+        paid_at_ms=_paid_at_ms(events),
+        received_at_ms=min(received, default=None),
+        refunds=tuple(_refunds(events)),
+    )
+
+
+def _paid_at_ms(events: Sequence[_OrderVersion]) -> int | None:
+    """Return Alipay's time of the first payment, if the event that brought it is kept and tells."""
+    version, was_paid = 0, False
+    for event in events:
+        if event.version != version + 1:
+            return None  # the events before it are pruned
+        version = event.version
+        if event.is_paid and not was_paid:
+            cause = event.cause
+            return None if cause is None or cause.news not in PAID_NEWS else _epoch_ms(cause.happened_at)
+        was_paid = event.is_paid
+    return None
+
+
+def _refunds(events: Sequence[_OrderVersion]) -> Iterator[tuple[int | None, int]]:
+    version, before = 0, 0
+    for event in events:
+        refunded = event.refunded_minor - before
+        if refunded > 0 and event.version == version + 1:
+            cause = event.cause
+            yield (None if cause is None or cause.news not in REFUND_NEWS else _epoch_ms(cause.happened_at)), refunded
+        version, before = event.version, event.refunded_minor
+
+
+def _epoch_ms(text: str | None) -> int | None:
+    return None if text is None else times.to_epoch_ms(datetime.fromisoformat(text))
+
+
+def import_of(row: Sequence[Any]) -> BillImport:
+    """Return the import from the columns number, account, digest, times and report."""
+    number, account, digest, begun_at_ms, finished_at_ms, report = row
+    return BillImport(
+        number=number,
+        account=account,
+        digest=digest,
+        begun_at_ms=begun_at_ms,
+        finished_at_ms=finished_at_ms,
+        report=msgspec.json.decode(report, type=BillReport),
+    )
+
+
+def difference_of(text: str) -> BillDifference:
+    """Return the difference from its column."""
+    return msgspec.json.decode(text, type=BillDifference)
+
+
+def audited(found: BillImport) -> str:
+    """Return the text of an import's audit row."""
+    return f"{found.account}: {found.report.file}, {found.report.differences} differences"
+
+
+def last_finished(replaced: Sequence[BillImport]) -> BillImport | None:
+    """Return the last finished one of the reports that were replaced, which are sorted by number."""
+    finished = [each for each in replaced if each.finished_at_ms is not None]
+    return finished[-1] if finished else None
+
+
+class BillsPort(Protocol):
+    """Reports of comparisons, and orders by their numbers."""
+
+    async def bill_orders(self, account: str, numbers: Sequence[str], trades: Sequence[str]) -> Sequence[OrderPage]:
+        """Return the orders of the account and its merchants with these numbers, or with these trades."""
+
+    async def begin_import(self, new: NewImport, *, now_ms: int) -> int:
+        """Write a report without differences and return its number. Old and unfinished ones are deleted."""
+
+    async def add_differences(self, number: int, first: int, differences: Sequence[BillDifference]) -> bool:
+        """Write differences from the place `first` on; again is the same. Return whether the report is unfinished."""
+
+    async def finish_import(self, number: int, *, by: str, now_ms: int) -> BillImport | None:
+        """Finish a report, with its audit row, and delete the earlier ones of the same file; return the last of these.
+
+        Finishing it again changes nothing.
+        """
+
+    async def imports(self, limit: int, before: int | None = None) -> Sequence[BillImport]:
+        """Return finished imports, the newest first, below the number `before`."""
+
+    async def bill_import(self, number: int) -> BillImport | None: ...
+
+    async def differences(self, number: int, *, after: int, limit: int) -> Sequence[tuple[int, BillDifference]]:
+        """Return differences of a report with their places, from the place after `after` on; places begin with 1."""
