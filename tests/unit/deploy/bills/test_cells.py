@@ -1,0 +1,68 @@
+"""Single cells: as Alipay writes them, as spreadsheets change them, and hostile ones."""
+
+from datetime import datetime
+
+import pytest
+
+from deploy.bills import cells
+from deploy.bills.cells import BadCell
+from schemas import times
+from schemas.money import Money
+
+
+@pytest.mark.parametrize(
+    ("text", "minor"),
+    [
+        ("12.80", 1280), ("1,234.50", 123450), ("+5", 500), ("-5.00", -500), (" 12.8\t", 1280), ("１２．８０", 1280),
+        ("\u22123.00", -300), ('="7.10"', 710), ("'9.00", 900), ("12.8000", 1280),
+        ("999,999,999,999.99", 99999999999999),
+    ],
+)  # fmt: skip
+def test_amounts_are_read_as_people_and_programs_write_them(text: str, minor: int) -> None:
+    assert cells.amount(text, "CNY") == Money(minor, "CNY")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc", "1e3", "12,80", "1,23.00", "12.805", "--5", "5-", "0x10", "1²", "٣", "=1+1", "9" * 16]
+)
+def test_other_amounts_are_refused(text: str) -> None:
+    with pytest.raises(BadCell):
+        cells.amount(text, "CNY")
+
+
+def test_decimals_are_those_of_the_currency() -> None:
+    assert cells.amount("1280.00", "JPY") == Money(1280, "JPY")
+    assert cells.amount("1.234", "KWD") == Money(1234, "KWD")
+    assert cells.amount("1280", "USD", is_minor=True) == Money(1280, "USD")
+    assert cells.amount("12.80", "USD", is_minor=True) == Money(1280, "USD")
+    for text, currency in (("1280.50", "JPY"), ("1.00", "ABC"), ("1.00", "")):
+        with pytest.raises(BadCell):
+            cells.amount(text, currency)
+
+
+def test_numbers_lose_the_marks_of_spreadsheets() -> None:
+    for text in ("2025100922\t", "'2025100922", "`2025100922", '="2025100922"', "\ufeff 2025100922 "):
+        assert cells.number(text) == "2025100922"
+    assert cells.number("\t") == ""
+
+
+@pytest.mark.parametrize("text", ["2.02510E+27", "2E27", "A\x00B", "A\ufffdB", "A\u202eB", "x" * 129])
+def test_numbers_that_are_damaged_are_refused(text: str) -> None:
+    with pytest.raises(BadCell):
+        cells.number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2025-10-09 16:53:18", "2025/10/9 16:53:18", "10/09/2025 16:53:18", "2025-10-09T16:53:18+08:00",
+     "2025-10-09T08:53:18Z", "2025-10-09 16:53:18.123", "２０２５-10-09 16:53:18"],
+)  # fmt: skip
+def test_times_without_a_zone_are_of_china(text: str) -> None:
+    assert cells.moment_ms(text) == times.to_epoch_ms(datetime.fromisoformat("2025-10-09T08:53:18+00:00"))
+
+
+def test_other_times_are_refused_and_an_empty_one_is_none() -> None:
+    assert cells.moment_ms("  ") is None
+    for text in ("yesterday", "2025-02-30 10:00:00", "2025-10-09", "2025-10-09 25:00:00", "0000-01-01 00:00:00"):
+        with pytest.raises(BadCell):
+            cells.moment_ms(text)
