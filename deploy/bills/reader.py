@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from deploy.bills import cells, files, layouts
 from deploy.bills.cells import BadCell
 from deploy.bills.files import Advance, BadBill, BillFile, RawLine
-from deploy.bills.layouts import BillLine, BillColumns, LineKind
+from deploy.bills.layouts import BillColumns, BillLine, LineKind
 
 ROWS_MAX = 10_000_000
 HEADER_WITHIN = 50  # lines that are no comments

@@ -28,6 +28,7 @@ COMMANDS = (
     "events",
     "replay",
     "callbacks",
+    "bill",
     "verify",
     "keys",
     "doctor",

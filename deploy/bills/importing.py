@@ -1,0 +1,141 @@
+"""One import of a bill: read it, compare it, and write the report over the admin API."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from deploy.bills import layouts, reader, sheet
+from deploy.bills.comparison import BillApi, Comparison
+from deploy.bills.files import BadBill, BillFile
+from deploy.bills.judgement import BillPeriod
+from deploy.bills.layouts import BillLine
+from deploy.bills.reader import BillNotes
+from deploy.bills.sheet import Sheet
+from schemas.accounts import Family
+from schemas.times import DAY_MS, HOUR_MS
+from workers.bills import BillReport
+
+SENT_AT_ONCE = 50  # differences
+TEXT_CHARACTERS_MAX = 300  # of a text from the file
+BEIJING_MS = 8 * HOUR_MS
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+class CannotAsk(Exception):
+    """Alipay cannot be asked about orders of the account; nothing was compared."""
+
+
+class _Rows:
+    """The rows that are compared: all, or those of the period that was given."""
+
+    def __init__(self, given: BillPeriod | None) -> None:
+        self._given = given
+        self.outside = 0
+        self.is_settlement = False
+
+    def of(self, lines: Iterator[BillLine]) -> Iterator[BillLine]:
+        for line in lines:
+            self.is_settlement = self.is_settlement or line.is_settled
+            if self._given is None or line.at_ms is None or self._given.has(line.at_ms):
+                yield line
+            else:
+                self.outside += 1
+
+
+def run(
+    api: BillApi, bill: BillFile, *, account: str, given: BillPeriod | None, ask: bool, by: str, progress: Progress
+) -> dict[str, Any]:
+    """Compare a bill and return `import`, its `differences`, `replaces` and, if it was wanted, `asked`.
+
+    Raises:
+        BadBill: the file cannot be used.
+        CannotAsk: it is wanted, and the account does not ask.
+        AdminApiError: the server does not answer, or refuses.
+    """
+    notes, wanted = BillNotes(), _Rows(given)
+    with sheet.opened() as rows:
+        with progress("reading the bill", bill.size) as advance:
+            rows.add(wanted.of(reader.read(bill, notes, advance)))
+        span = given or span_of(notes, rows)
+        chosen = api.send("POST", "bills", "account", body=_account(account, notes))
+        if ask and not chosen["can_ask"]:
+            raise CannotAsk("--ask needs an account with queries = true and merchant_key_file in accounts.toml")
+        comparison = Comparison(api, chosen["account"], rows)
+        with progress("comparing the bill", rows.complete()) as advance:
+            comparison.of_bill(advance)
+        if not wanted.is_settlement:
+            with progress("looking through the orders", 0) as advance:
+                comparison.of_store(span, advance)
+        report = BillReport(
+            file=_shown(bill.name),
+            layout=", ".join(sorted(notes.layouts)),
+            since_ms=span.since_ms,
+            until_ms=span.until_ms,
+            by=by,
+            rows=notes.rows,
+            duplicates=rows.duplicates,
+            outside=wanted.outside,
+            unreadable=notes.unreadable_count,
+            faults=tuple(map(_shown, notes.unreadable)),
+            disagreements=tuple(map(_shown, notes.disagreements())),
+            others={_shown(name): count for name, count in notes.others.items()},
+            left_out=tuple(map(_shown, notes.left_out)),
+            is_one_way=wanted.is_settlement,
+            sums=comparison.sums(),
+            counts=dict(comparison.counts),
+        )
+        result = _sent(api, chosen["account"], bill.digest, report, comparison)
+    if ask:
+        result["asked"] = _asked(api, result["import"]["number"], by)
+    return result
+
+
+def span_of(notes: BillNotes, rows: Sheet) -> BillPeriod:
+    """Return the period of the file: that in its comments, else the days of its rows in UTC+8.
+
+    Raises:
+        BadBill: it has neither.
+    """
+    if notes.span_ms is not None:
+        return BillPeriod(*notes.span_ms)
+    if rows.span_ms is None:
+        raise BadBill("the file does not name its period: give it with --date")
+    first, last = ((each + BEIJING_MS) // DAY_MS for each in rows.span_ms)
+    return BillPeriod(first * DAY_MS - BEIJING_MS, (last + 1) * DAY_MS - BEIJING_MS)
+
+
+def _account(account: str, notes: BillNotes) -> dict[str, Any]:
+    found = [layout for layout in layouts.LAYOUTS if layout.name in notes.layouts]
+    is_antom = any(Family.ANTOM in layout.families for layout in found)
+    return {"account": account, "merchants": sorted(notes.merchants), "is_antom": is_antom}
+
+
+def _sent(api: BillApi, account: str, digest: str, report: BillReport, comparison: Comparison) -> dict[str, Any]:
+    """Write the report in pieces, and return it as the server shows it."""
+    body = {"account": account, "digest": digest, "report": msgspec.to_builtins(report), "by": report.by}
+    number = str(api.send("POST", "bills", body=body)["number"])
+    listed = comparison.differences
+    for first in range(0, len(listed), SENT_AT_ONCE):
+        some = [msgspec.to_builtins(each) for each in listed[first : first + SENT_AT_ONCE]]
+        api.send("POST", "bills", number, "differences", body={"first": first + 1, "differences": some})
+    finished = api.send("POST", "bills", number, "finish", body={"by": report.by})
+    return finished | api.get("bills", number, "differences", limit=1000)
+
+
+def _asked(api: BillApi, number: int, by: str) -> dict[str, int]:
+    """Register the orders that only the bill has; return how many were registered, known, and cannot be."""
+    asked = {"registered": 0, "known": 0, "unusable": 0}
+    after: int | None = 0
+    while after is not None:
+        answer = api.send("POST", "bills", str(number), "ask", body={"after": after, "by": by})
+        asked = {name: count + answer[name] for name, count in asked.items()}
+        after = answer["after"]
+    return asked
+
+
+def _shown(text: str) -> str:
+    """Return a text of the file, cut, and without characters that cannot be printed."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text[:TEXT_CHARACTERS_MAX])
