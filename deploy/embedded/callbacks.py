@@ -25,7 +25,7 @@ from workers.callbacks.deliveries import (
     Step,
 )
 from workers.callbacks.endpoints import Endpoint
-from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, EndpointState
+from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, DeliveryState, EndpointState
 
 _ROW = (
     "INSERT INTO callback_deliveries (endpoint, number, key, event_id, type, created_at_ms) VALUES (?, ?, ?, ?, ?, ?)"
@@ -102,9 +102,7 @@ _ENDPOINTS = f"""
 _LOG = """
     SELECT endpoint, number, event_id, type, state, attempts, created_at_ms, due_at_ms, tried_at_ms, outcome, status,
         detail, took_ms
-    FROM callback_deliveries
-    WHERE endpoint = ?1 AND number < ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR key = ?4)
-    ORDER BY number DESC LIMIT ?5
+    FROM callback_deliveries {indexed} WHERE endpoint = ?1 AND number < ?2 {and_more} ORDER BY number DESC LIMIT ?3
 """
 _BEGIN_ANEW = """
     UPDATE callback_deliveries INDEXED BY callback_deliveries_pending SET
@@ -173,11 +171,8 @@ class SqliteCallbacks:
         return [deliveries.page(row) for row in found]
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
-        before = _NUMBER_MAX if query.before is None else query.before
-        state = None if query.state is None else query.state.value
-        key = None if query.order is None else query.order.encode()
-        parameters = (query.endpoint, before, state, key, query.limit)
-        found = await self._reader.read(lambda connection: connection.execute(_LOG, parameters).fetchall())
+        statement, parameters = log_of(query)
+        found = await self._reader.read(lambda connection: connection.execute(statement, parameters).fetchall())
         return [deliveries.delivery(row) for row in found]
 
     async def enable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
@@ -229,6 +224,20 @@ class SqliteCallbacks:
             return len(emitted)
 
         return await self._database.write(work)
+
+
+def log_of(query: DeliveryQuery) -> tuple[str, Sequence[str | int | bytes]]:
+    """Return the statement that lists these deliveries, and its parameters; the rows are found by an index."""
+    more = "" if query.state is None else f"AND state = '{query.state.value}'"
+    before = _NUMBER_MAX if query.before is None else query.before
+    parameters: list[str | int | bytes] = [query.endpoint, before, query.limit]
+    indexed = ""
+    if query.order is not None:
+        indexed, more = "INDEXED BY callback_deliveries_of_key", f"{more} AND key = ?4"
+        parameters.append(query.order.encode())
+    elif query.state is DeliveryState.PENDING:
+        indexed = "INDEXED BY callback_deliveries_pending"
+    return _LOG.format(indexed=indexed, and_more=more), parameters
 
 
 def _nothing_to_do(connection: Connection, name: str, limit: int, now_ms: int) -> Step | None:

@@ -9,7 +9,8 @@ from tests.contract.engines import AnyStore
 from tests.contract.test_store_callbacks import SHOP, result
 from tests.support import log_records, query_plans
 from tests.support.log_records import NOW_MS
-from workers.callbacks.schedule import AttemptResult
+from workers.callbacks.deliveries import DeliveryQuery
+from workers.callbacks.schedule import AttemptResult, DeliveryState
 from workers.postgres import callbacks as postgres
 from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.database import SqlConnection
@@ -17,6 +18,7 @@ from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 
 ORDERS, FINISHED = 40, 4000
+LIST_MAX = 500  # of one row; each of the finished rows is one more, or some instructions
 MORE_MAX = 1.5  # times; one pass over the finished rows makes it ten times
 
 _OF_SQLITE = """
@@ -46,6 +48,41 @@ async def test_step_costs_the_same_whatever_was_finished(store: AnyStore, work: 
     await _finish(store)
     many = await _cost(store, [result(each) for each in due[10:20]])
     assert 0 < many < few * MORE_MAX
+
+
+async def test_list_of_one_order_costs_the_same_whatever_was_finished(store: AnyStore, work: Processing) -> None:
+    callbacks = _callbacks(store)
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    await work.process(log_records.logged([log_records.record("N1", "TRADE_SUCCESS")]))
+    await callbacks.step(SHOP, (), busy=(), limit=1, now_ms=NOW_MS)
+    await _finish(store)
+    for query in (
+        DeliveryQuery(endpoint=SHOP.name, order="shop-sg:N1"),
+        DeliveryQuery(endpoint=SHOP.name, state=DeliveryState.PENDING),
+    ):
+        assert len(await callbacks.deliveries(query)) == 1
+        assert await _cost_of_list(store, query) < LIST_MAX
+
+
+async def _cost_of_list(store: AnyStore, query: DeliveryQuery) -> int:
+    """Return the rows that the list reads, in SQLite its instructions."""
+    if isinstance(store, SqliteOrderStore):
+        cost = await store.database.write(
+            lambda connection: query_plans.on_sqlite(
+                connection, lambda it: it.execute(*sqlite.log_of(query)).fetchall()
+            )
+        )
+        return cost.read
+
+    async def listed(connection: SqlConnection) -> int:
+        before = await connection.fetchval(_READ) or 0
+        statement, parameters = postgres.log_of(query)
+        await connection.fetch(statement, *parameters)
+        read: int = await connection.fetchval(_READ)
+        return read - before
+
+    assert isinstance(store, PostgresOrderStore)
+    return await store.database.write(listed)
 
 
 def _callbacks(store: AnyStore) -> SqliteCallbacks | PostgresCallbacks:

@@ -409,6 +409,23 @@ async def test_read_only_database_pauses_the_worker(place: Cluster, store: Postg
     assert await ends(store, "N1") == []
 
 
+async def test_session_that_may_only_read_is_replaced(place: Cluster) -> None:
+    """As those of before a failover, or of while the database was made read-only for its disk."""
+    stranger = await asyncpg.connect(place.url)
+    name = await stranger.fetchval("SELECT current_database()")
+    await stranger.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        store = await opened(place.url)
+        with pytest.raises(InfrastructureDown, match="25006"):
+            await pay(store, "N1")
+    finally:
+        await stranger.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await stranger.close()
+    await until_done(lambda: pay(store, "N1"))
+    assert await ends(store, "N1") == [Disposition.APPLIED]
+    await store.close()
+
+
 FILL_THE_DISK = """
     CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -148,10 +148,7 @@ _ENDPOINTS = f"""
 _LOG = """
     SELECT endpoint, number, event_id, type, state, attempts, created_at, due_at, tried_at, outcome, status, detail,
         took_ms
-    FROM callback_deliveries
-    WHERE endpoint = $1 AND number < $2 AND ($3::text IS NULL OR state = $3)
-        AND ($4::bytea IS NULL OR key = $4)
-    ORDER BY number DESC LIMIT $5
+    FROM callback_deliveries WHERE endpoint = $1 AND number < $2 {and_more} ORDER BY number DESC LIMIT $3
 """
 _ENABLE = "UPDATE callback_endpoints SET failing_since = NULL, disabled_at = NULL, disabled_why = '' WHERE name = $1"
 _BEGIN_ANEW = """
@@ -268,12 +265,8 @@ class PostgresCallbacks:
         return [deliveries.page(row) for row in found]
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
-        before = _NUMBER_MAX if query.before is None else query.before
-        state = None if query.state is None else query.state.value
-        key = None if query.order is None else query.order.encode()
-        found = await self._reads.read(
-            lambda connection: connection.fetch(_LOG, query.endpoint, before, state, key, query.limit)
-        )
+        statement, arguments = log_of(query)
+        found = await self._reads.read(lambda connection: connection.fetch(statement, *arguments))
         return [deliveries.delivery(row) for row in found]
 
     async def enable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
@@ -322,6 +315,20 @@ class PostgresCallbacks:
             return len(emitted)
 
         return await self._database.write(work)
+
+
+def log_of(query: DeliveryQuery) -> tuple[str, Sequence[object]]:
+    """Return the statement that lists these deliveries, and its parameters.
+
+    It has only the filters that are given, so that they can be followed in an index.
+    """
+    more = "" if query.state is None else f"AND state = '{query.state.value}'"
+    before = _NUMBER_MAX if query.before is None else query.before
+    parameters: list[object] = [query.endpoint, before, query.limit]
+    if query.order is not None:
+        more += " AND key = $4"
+        parameters.append(query.order.encode())
+    return _LOG.format(and_more=more), parameters
 
 
 async def _advance(

@@ -34,9 +34,13 @@ class Collided(InfrastructureDown):
 
 
 def is_answered(error: BaseException) -> bool:
-    """Return whether the server itself reported this failure: then the connection is still usable."""
+    """Return whether the server itself reported this failure, and the connection is still usable.
+
+    A session that may only read stays so, although another one may write by now: after a failover its server is a
+    standby, and a setting that made the database read-only for a while counts from the begin of a session.
+    """
     cause = error.__cause__
-    return isinstance(cause, asyncpg.PostgresError) and not _code(cause).startswith(("08", "57P"))
+    return isinstance(cause, asyncpg.PostgresError) and not _code(cause).startswith(("08", "57P", "25006"))
 
 
 def is_cancelled(error: BaseException) -> bool:

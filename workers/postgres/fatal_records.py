@@ -44,7 +44,12 @@ class PostgresBegunNotes:
         await self._database.write(work, first=BRIEFLY)
 
 
-_FORGET = "DELETE FROM begun WHERE at < now() - make_interval(days => $1)"
+# Notes that another session has locked stay: they are old, or are removed by the next process that begins there.
+_FORGET = """
+    DELETE FROM begun WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM begun WHERE at < now() - make_interval(days => $1) FOR UPDATE SKIP LOCKED
+    ))
+"""
 _BEGIN = """
     INSERT INTO begun (log_partition, log_offset, is_alone, holder, at)
     SELECT log_partition, log_offset, $3, $4, now()
@@ -59,7 +64,9 @@ _OTHERS = """
     GROUP BY log_partition, log_offset, is_alone
 """
 _END = """
-    DELETE FROM begun USING unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset)
-    WHERE begun.log_partition = place.log_partition AND begun.log_offset = place.log_offset
-        AND ($3::text IS NULL OR holder = $3)
+    DELETE FROM begun WHERE ctid = ANY(ARRAY(
+        SELECT begun.ctid FROM begun
+        JOIN unnest($1::integer[], $2::bigint[]) AS place(log_partition, log_offset) USING (log_partition, log_offset)
+        WHERE $3::text IS NULL OR holder = $3 FOR UPDATE OF begun SKIP LOCKED
+    ))
 """
