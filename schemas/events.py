@@ -139,9 +139,9 @@ def event_type(before: View | None, after: View) -> str:
         change = "flagged"  # a registered order whose first notification was refused
     elif before is None or before.status != after.status:
         change = after.status._value_.lower()
-        if after.closed_because is ClosedBecause.REFUNDED:
+        if after.closed_because is _REFUNDED:
             change = "refunded"
-        elif after.status is Status.WAITING and after.authorized_minor is not None:
+        elif after.authorized_minor is not None and after.status is Status.WAITING:
             change = "authorized"
     elif after.status is Status.WAITING and before.authorized_minor != after.authorized_minor:
         change = "authorized"
@@ -173,6 +173,7 @@ _USUAL_FIELDS = tuple(f for f in View.__struct_fields__ if f not in _RARE_FIELDS
 
 _encode = msgspec.json.Encoder().encode
 _OF_ORDERS = frozenset({Kind.PAYMENT, Kind.REFUND})
+_REFUNDED = ClosedBecause.REFUNDED  # read once, because each event asks for it
 
 
 def outgoing_event(event: OrderEvent) -> Outgoing:

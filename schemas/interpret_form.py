@@ -295,7 +295,7 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
     refunded = _refunded_so_far(fields, currency)
     has_refund = refunded is not None or _has_succeeded_refund(fields)
     news, happened_at = _news(fields, has_refund=has_refund)
-    if news is News.REFUNDED and (refunded is None or refunded.minor < amount.minor):
+    if has_refund and news is News.REFUNDED and (refunded is None or refunded.minor < amount.minor):
         refunded = amount  # refunds close a trade only when they have reached its whole amount
     return Notification(
         kind=Kind.REFUND if has_refund else Kind.PAYMENT,

@@ -58,7 +58,7 @@ class DeadLetters:
         for delivery in plan.deliveries:
             if delivery.position in retried:
                 continue
-            is_our_fault = delivery.disposition is Disposition.DEAD and delivery.reason in OUR_FAULTS
+            is_our_fault = delivery.reason in OUR_FAULTS and delivery.disposition is Disposition.DEAD
             self._in_a_row = self._in_a_row + 1 if is_our_fault else 0
             if self._in_a_row >= self._in_a_row_max:
                 raise TooManyDeadLetters(

@@ -42,6 +42,10 @@ from workers.settlement.plan import (
 )
 from workers.settlement.transitions import MoveVerdict
 
+# Read once here, because each record asks for them: Python 3.11 finds a member of an enum as slowly as it calls code.
+_OTHER, _REGISTERED = News.OTHER, Orders.REGISTERED
+_APPLIED, _CHANGED = Disposition.APPLIED, Reason.CHANGED
+
 
 def decide(
     parsed_records: Sequence[ParsedRecord],
@@ -169,10 +173,10 @@ class BatchDecision:
     def _apply(self, parsed: ParsedRecord, notification: Notification) -> None:
         if self._snapshot.is_locked(notification, self._by_trade):
             self._draft.park_until_unlocked(parsed, notification)
-        elif notification.news is News.OTHER:
+        elif notification.news is _OTHER:
             order = self._filed_under(notification)
             self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.NOTED, order=order)
-        elif notification.kind is Kind.PAYMENT or notification.amount is not None:
+        elif notification.amount is not None or notification.kind is Kind.PAYMENT:
             self._apply_to_order(parsed, notification)
         elif notification.capture is not None:
             self._apply_capture(parsed, notification, notification.capture)
@@ -192,7 +196,7 @@ class BatchDecision:
                 return
             self._draft.add_numbers(parsed, [NamedNumber(NumberKind.ORDER, notification.order)])
             order = shared
-        must_be_registered = self._accounts[parsed.account].orders is Orders.REGISTERED
+        must_be_registered = self._accounts[parsed.account].orders is _REGISTERED
         if must_be_registered and not (notification.is_periodic or refusals.is_known(order, notification)):
             waits_for = parking.order_key(notification.order)
             self._draft.park(parsed, notification, Reason.UNKNOWN_ORDER, waits_for=waits_for)
@@ -241,7 +245,7 @@ class BatchDecision:
             detail = refusals.detail(reason, notification, after)
             self._draft.quarantine(parsed, notification, reason, detail, order=order, version=version)
         elif version is not None:
-            self._draft.finish(parsed, notification, Disposition.APPLIED, Reason.CHANGED, order=order, version=version)
+            self._draft.finish(parsed, notification, _APPLIED, _CHANGED, order=order, version=version)
         else:
             self._finish_unchanged(parsed, notification, is_older=True, order=order)
 

@@ -29,6 +29,7 @@ from workers.settlement.plan import (
 )
 
 ON_PAGES = frozenset({NumberKind.TRADE, NumberKind.REFUND})  # of these an order knows its own
+_NOTED = Reason.NOTED  # read once, because each record asks for it
 
 
 def empty() -> WritePlan:
@@ -179,7 +180,7 @@ class Draft:
         disposed = _disposed(notification, disposition, reason, "", order)
         self._deliver(parsed, disposed, notification=notification, version=version)
         self._release(parsed)
-        if reason is Reason.NOTED:
+        if reason is _NOTED:
             self.plan.events.append(noted_notice(parsed, notification, order=disposed.order, now_ms=self._now_ms))
 
     def finish_copy(self, parsed: ParsedRecord, failure: ParseFailure) -> None:

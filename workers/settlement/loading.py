@@ -27,7 +27,8 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
             if parsed.failure is not None and parsed.failure.digest:
                 ids.add((parsed.account, parsed.failure.notification_id))
             continue
-        ids.update((parsed.account, id_) for id_ in identity.ids_of(parsed))
+        for id_ in identity.ids_of(parsed):
+            ids.add((parsed.account, id_))
         if notification.order:
             orders.add((parsed.account, notification.order))
         if notification.joins_by_trade:
@@ -41,7 +42,8 @@ def load_request(parsed_records: Sequence[ParsedRecord]) -> LoadRequest:
                 trades.add((parsed.account, refund.trade))
             else:
                 refunds.add((parsed.account, refund.id))
-        reported.update(_reported(notification))
+        if notification.refunds or notification.capture is not None:
+            reported.update(_reported(notification))
     return LoadRequest(
         positions=frozenset(parsed.position for parsed in parsed_records),
         retried=frozenset(parsed.position for parsed in parsed_records if parsed.held is not None),

@@ -39,6 +39,9 @@ CONTRADICTIONS: dict[Flag, Reason] = {
 }
 _PRICES = frozenset({Flag.CURRENCY_MISMATCH, Flag.AMOUNT_MISMATCH})
 
+_RANK_OF_OPEN = {status: RANK[State[status.name]] for status in Status if status is not Status.CLOSED}
+_REFUNDED, _LAPSED = State.REFUNDED, State.LAPSED  # read once, because each view asks for them
+
 
 def view(order: Order) -> View:
     """Return the order as consumers see it."""
@@ -79,9 +82,9 @@ def rank(order: Order, view: View) -> float:
     """
     if order.has_top_rank or (order.has_captures and any(claim.is_capturable for claim in order.claims)):
         return RANK[State.REFUNDED]
-    if view.status is Status.CLOSED:
-        return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
-    return RANK[State[view.status.name]]
+    if view.status in _RANK_OF_OPEN:
+        return _RANK_OF_OPEN[view.status]
+    return RANK[State.REFUNDED if view.closed_because is ClosedBecause.REFUNDED else State.LAPSED]
 
 
 def with_rank_of(before: Order, after: Order, view: View) -> Order:
@@ -234,10 +237,10 @@ def _misfit(refund: Refund, claim: Claim, limit_minor: int) -> Flag | None:
 
 
 def _closed_because(claim: Claim) -> ClosedBecause | None:
-    if claim.state is State.REFUNDED:
+    if claim.state is _REFUNDED:
         return ClosedBecause.REFUNDED
     # A reversed trade that was never paid is closed as an expired one is.
-    return (claim.lapsed or ClosedBecause.EXPIRED) if claim.state is State.LAPSED else None
+    return (claim.lapsed or ClosedBecause.EXPIRED) if claim.state is _LAPSED else None
 
 
 def _flags(order: Order, claims: tuple[Claim, ...], claim: Claim | None) -> tuple[Flag, ...]:

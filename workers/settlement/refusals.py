@@ -82,7 +82,7 @@ def _is_believed(currency: str, account: Account) -> bool:
 
     The Open Platform's `trans_currency` is optional, so it could be a part of free text: the account has to list it.
     """
-    return account.family is not Family.OPENAPI or currency in (account.currency, *account.currencies)
+    return currency in (account.currency, *account.currencies) or account.family is not Family.OPENAPI
 
 
 def missing(refund: Refund, order: Order | None) -> tuple[Reason, str]:

@@ -138,6 +138,8 @@ MOVES: dict[tuple[State, News], Move] = {
 if {(state, news) for state in State for news in News} != MOVES.keys():
     raise AssertionError("the table of moves is not total")
 
+# Read once here, because each record asks for them: Python 3.11 finds a member of an enum as slowly as it calls code.
+_REVERSED, _REFUND, _UNMOVED = News.REVERSED, Kind.REFUND, MoveVerdict.SAME
 _UNFREEZING = frozenset({News.CAPTURED, News.PAID, News.FINISHED, News.PARTLY_REFUNDED, News.REFUNDED, News.REVERSED})
 _PAYMENTS = frozenset({News.PAID, News.FINISHED, News.FROZEN})
 _LAPSES = {News.EXPIRED: ClosedBecause.EXPIRED, News.FAILED: ClosedBecause.FAILED}
@@ -151,7 +153,7 @@ def join(claim: Claim, notification: Notification) -> tuple[Claim, MoveVerdict]:
         claim,
         state=move.to,
         lapsed=_lapsed(claim.lapsed, news),
-        reversed=claim.reversed or news is News.REVERSED,
+        reversed=claim.reversed or news is _REVERSED,
         frozen=_frozen(claim, news),
         refunded_total_minor=_largest_total(claim, notification),
         partly_refunded=claim.partly_refunded or _is_refund_without_amount(notification),
@@ -188,9 +190,9 @@ def with_refunds(claim: Claim, sum_minor: int) -> Claim:
 
 
 def _closed_by_refunds(claim: Claim) -> Claim:
-    is_paid = claim.state in (State.PAID, State.FINISHED)
+    is_paid = claim.state is _P or claim.state is _F
     if is_paid and (claim.reversed or refunded_minor(claim) >= (claim.captured_minor or claim.amount_minor)):
-        return structs.replace(claim, state=State.REFUNDED, frozen=False)
+        return structs.replace(claim, state=_R, frozen=False)
     return claim
 
 
@@ -201,8 +203,10 @@ def refunded_minor(claim: Claim) -> int:
     above the paid amount, some are wrong, and all of the payment counts as refunded. Which of them are wrong is not
     guessed: one more refund, or a larger amount of a known one, would change the guess and might lower the sum.
     """
-    if claim.state is State.REFUNDED:
+    if claim.state is _R:
         return claim.paid_minor
+    if not claim.refunds_minor:
+        return claim.refunded_total_minor
     return max(claim.refunded_total_minor, min(claim.refunds_minor, claim.paid_minor))
 
 
@@ -222,7 +226,7 @@ def is_payment(news: News) -> bool:
 
 
 def _verdict(verdict: MoveVerdict, claim: Claim, joined: Claim, notification: Notification) -> MoveVerdict:
-    if verdict is not MoveVerdict.SAME:
+    if verdict is not _UNMOVED:
         return verdict
     if joined != claim:
         return MoveVerdict.RISE
@@ -241,6 +245,8 @@ def _is_overtaken(claim: Claim, notification: Notification) -> bool:
 
 def _lapsed(known: ClosedBecause | None, news: News) -> ClosedBecause | None:
     reported = _LAPSES.get(news)
+    if reported is None:
+        return known
     # One of the two has to win in either order of arrival, and a failure is the more specific.
     return ClosedBecause.FAILED if ClosedBecause.FAILED in (known, reported) else known or reported
 
@@ -260,4 +266,4 @@ def _largest_total(claim: Claim, notification: Notification) -> int:
 
 def _is_refund_without_amount(notification: Notification) -> bool:
     """Return whether it reports a refund without an amount, as the old gateway does, also at the end of the trade."""
-    return notification.kind is Kind.REFUND and notification.refunded_total is None
+    return notification.kind is _REFUND and notification.refunded_total is None
