@@ -161,16 +161,13 @@ class Database:
             InfrastructureDamaged: the schema is not ours, or a file is damaged.
             InfrastructureDown: it is unknown whether something was written.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Collided),
-            stop=stop_after_attempt(ATTEMPTS_MAX),
-            wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=WAIT_MAX_S),
-            reraise=True,
-        )
         with self._noting_trouble(kind):
             begin = f"BEGIN; {first}; {_TAKE_ID}" if first else _BEGIN_WRITE
-            result: T = await retrying(self._transaction, begin, work)
-            return result
+            try:
+                return await self._transaction(begin, work)
+            except Collided as error:
+                collided = error
+            return await self._write_again(begin, work, collided)
 
     async def read(self, work: Work[T], *, of_one_moment: bool = False) -> T:
         """Run the reading work. It takes no row locks and waits for none.
@@ -189,6 +186,23 @@ class Database:
                 await self._pool.close()
         except Exception:
             self._pool.terminate()
+
+    async def _write_again(self, begin: str, work: Work[T], collided: Collided) -> T:
+        """Repeat a transaction after a collision. Those that meet none are spared the 200 µs that tenacity costs."""
+        failures = [collided]
+
+        # Tenacity's first attempt repeats the failure, so that its count and its first wait include it.
+        async def attempt() -> T:
+            if failures:
+                raise failures.pop()
+            return await self._transaction(begin, work)
+
+        return await AsyncRetrying(
+            retry=retry_if_exception_type(Collided),
+            stop=stop_after_attempt(ATTEMPTS_MAX),
+            wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=WAIT_MAX_S),
+            reraise=True,
+        )(attempt)
 
     async def _transaction(self, begin: str, work: Work[T]) -> T:
         async def transaction(connection: SqlConnection) -> T:
