@@ -5,6 +5,7 @@ to a topic or in an answer of the admin API. So a new prefix holds for all event
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct, structs
@@ -50,7 +51,7 @@ class EventNames(Struct, frozen=True, kw_only=True):
 
     def of(self, event: Outgoing) -> Outgoing:
         """Return the event as consumers get it: with this deployment's type, and the URL of its schema."""
-        schema = (DATASCHEMA, self.schema_of(event.topic).encode())
+        schema = _schema_header(self.schema_base, event.topic)
         if self.type_prefix == TYPE_PREFIX:  # nearly always, and done for each event
             return Outgoing(
                 id=event.id, topic=event.topic, key=event.key, value=event.value, headers=(*event.headers, schema)
@@ -78,6 +79,12 @@ class EventNames(Struct, frozen=True, kw_only=True):
 
 
 LOGICAL = EventNames()
+
+
+@lru_cache
+def _schema_header(schema_base: str, topic: str) -> tuple[str, bytes]:
+    """Return the header with the URL of the schema; cached, because each event has it."""
+    return DATASCHEMA, (schema_base + SCHEMA_FILES[topic]).encode()
 
 
 def faults(type_prefix: str, schema_base: str) -> list[str]:

@@ -158,7 +158,7 @@ def text(form: Form, account: Account, digest: bytes = b"") -> dict[str, str]:
 def _names(form: Form) -> list[str]:
     """Return the names of the form's fields as text."""
     try:
-        return [_NAMES[name] for name in form.fields]
+        return list(map(_NAMES.__getitem__, form.fields))
     except KeyError:
         return [name.decode("ascii") for name in form.fields]
 
@@ -281,7 +281,7 @@ def mask(payer: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text if text.isprintable() else _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:

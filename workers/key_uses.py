@@ -82,9 +82,24 @@ class KeyUses:
     def settled(self, plan: WritePlan, parsed_records: Sequence[ParsedRecord]) -> None:
         """Count the records that have got their disposition now; a retry of a held one is no message of its own."""
         decided = {delivery.position for delivery in plan.deliveries}
+        received: dict[tuple[str, bytes, int], list[int]] = {}  # a batch has few keys and slots, so group them first
         for parsed in parsed_records:
             if parsed.notification is not None and parsed.held is None and parsed.position in decided:
-                self._count(scopes.account_of(parsed.account), parsed)
+                at_ms = parsed.received_at_ms
+                slot_ms = at_ms - at_ms % SLOT_MS
+                received.setdefault((parsed.account, _key_id(parsed.record), slot_ms), []).append(at_ms)
+        for (scope, key, slot_ms), moments in received.items():
+            account, key_id = scopes.account_of(scope), key.decode("utf-8", "replace")
+            if self._is_known(account, key_id):
+                self._add(
+                    KeyUse(
+                        account=account,
+                        key_id=key_id,
+                        slot_ms=slot_ms,
+                        messages=len(moments),
+                        last_at_ms=max(moments),
+                    )
+                )
 
     async def write(self) -> None:
         """Write the counts. If that fails, they are kept for the next time.
@@ -119,18 +134,14 @@ class KeyUses:
             with suppress(InfrastructureDown):  # the loops that need the store report it
                 await self.write()
 
-    def _count(self, account: str, parsed: ParsedRecord) -> None:
-        key_id = _key_id(parsed.record)
-        if self._is_known(account, key_id):
-            at_ms = parsed.received_at_ms
-            slot_ms = at_ms - at_ms % SLOT_MS
-            self._add(KeyUse(account=account, key_id=key_id, slot_ms=slot_ms, messages=1, last_at_ms=at_ms))
-
     def _add(self, use: KeyUse) -> None:
         name = (use.account, use.key_id, use.slot_ms)
         messages, last_at_ms = self._counted.get(name, (0, 0))
         self._counted[name] = (messages + use.messages, max(last_at_ms, use.last_at_ms))
 
 
-def _key_id(record: Record) -> str:
-    return next((value for name, value in record.headers if name == _KEY_ID), b"").decode("utf-8", "replace")
+def _key_id(record: Record) -> bytes:
+    for name, value in record.headers:
+        if name == _KEY_ID:
+            return value
+    return b""
