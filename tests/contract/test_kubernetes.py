@@ -20,12 +20,14 @@ from deploy.monitoring import files
 from ingest.settings import PREFIX
 from schemas.form import BODY_BYTES_MAX
 from schemas.topics import NOTIFICATION
+from tests.benchmarks import capacity
 from tests.support import kubernetes
 from tests.support.kubernetes import NEWEST, OLDEST, Resource
 from tests.support.paths import ROOT
 from workers.admin.guard import PROBES
 
 LONGEST_STOP_S = 29
+MERCHANT_KEYS = "alipay-notify-merchant-keys"
 ROLES = {"receiver": "ingest", "worker": "worker", "console": "console"}
 
 
@@ -111,13 +113,35 @@ def test_every_named_file_is_in_a_mounted_secret(resources: list[Resource]) -> N
         mounted = {
             f"{mount['mountPath']}/{key}"
             for mount in container(template)["volumeMounts"]
-            if (secret := volumes[mount["name"]].get("secret"))
-            for key in secrets[secret["secretName"]]["data"]
+            for secret in secrets_of(volumes[mount["name"]])
+            if secret in secrets or not secret.endswith(MERCHANT_KEYS)
+            for key in secrets[secret]["data"]
         }
         given = environment(resources, template)
         named = {value for key, value in given.items() if key.endswith("_FILE") or key == "ALIPAY_NOTIFY_ACCOUNTS"}
         assert named <= mounted, name
         assert not any("subPath" in mount for mount in container(template)["volumeMounts"]), "it would stay the old one"
+
+
+def secrets_of(volume: dict[str, Any]) -> list[str]:
+    """The secrets whose files are in a volume."""
+    if "secret" in volume:
+        return [volume["secret"]["secretName"]]
+    return [each["secret"]["name"] for each in volume.get("projected", {}).get("sources", ())]
+
+
+def test_keys_that_sign_for_the_merchant_reach_workers_and_consoles_alone(resources: list[Resource]) -> None:
+    """An installation without `queries` and Requests has no such secret, and starts."""
+    found = {}
+    for name, template in pods(resources):
+        (volume,) = [each for each in template["spec"]["volumes"] if each["name"] == "accounts"]
+        found[name] = secrets_of(volume)
+        assert all(
+            each["secret"].get("optional", False) == each["secret"]["name"].endswith(MERCHANT_KEYS)
+            for each in volume.get("projected", {}).get("sources", ())
+        )
+    both = ["alipay-notify-accounts", MERCHANT_KEYS]
+    assert found == {"receiver": both[:1], "worker": both, "console": both}
 
 
 def test_receivers_get_no_access_to_the_database(resources: list[Resource]) -> None:
@@ -147,6 +171,21 @@ def test_pods_can_do_nothing_but_their_work(resources: list[Resource], tasks: li
         assert {"mountPath": "/tmp", "name": "tmp"} in own["volumeMounts"]
         assert "memory" in own["resources"]["limits"]
         assert "cpu" not in own["resources"]["limits"], "throttling delays acknowledgements"
+
+
+def test_requests_and_scales_are_those_of_the_capacity_page(resources: list[Resource]) -> None:
+    published = capacity.published()
+    share = published.assumptions.used_at_peak
+    for name in ("receiver", "worker"):
+        assert container(dict(pods(resources))[name])["resources"]["requests"]["cpu"] == f"{share * 1000:.0f}m", name
+    largest = max(capacity.capacity(rate, published).receivers for rate in capacity.RATES if rate <= 100_000)
+    (scaler,) = of_kind(resources, "HorizontalPodAutoscaler").values()
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (capacity.LEAST, largest)
+    (scaled,) = of_kind(resources, "ScaledObject").values()
+    assert scaled["spec"]["minReplicaCount"] == capacity.LEAST
+    # "A second of work for one worker", between what is planned and what a whole core does.
+    core_per_s = 1_000_000 / published.figures.worker_us
+    assert share * core_per_s <= int(scaled["spec"]["triggers"][0]["metadata"]["lagThreshold"]) <= core_per_s
 
 
 def test_user_is_that_of_the_image(resources: list[Resource], tasks: list[Resource]) -> None:
