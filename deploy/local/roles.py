@@ -56,10 +56,14 @@ class Role(Struct, frozen=True, kw_only=True):
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """The command line of our program, and the settings of all its processes."""
+    """The command line of our program, and the settings of all its processes.
+
+    `tree` is the source tree that it runs: this very code, even if another version is installed.
+    """
 
     argv: tuple[str, ...] = PROGRAM
     settings: Mapping[str, str]
+    tree: Path = Path(deploy.__file__).parents[1]
 
     def environ(self, machine: Machine, **more: object) -> dict[str, str]:
         """Return the environment of one process. `more` are settings by name in lower case, and override the others."""
@@ -67,8 +71,7 @@ class Program(Struct, frozen=True, kw_only=True):
         settings = {**self.settings, **{name: str(value) for name, value in more.items()}}
         return (
             users
-            # The processes run this very code, even if another version is installed.
-            | {"PYTHONPATH": str(Path(deploy.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+            | {"PYTHONPATH": str(self.tree), "PYTHONUNBUFFERED": "1"}
             | {PREFIX + name.upper(): value for name, value in settings.items()}
         )
 

@@ -339,8 +339,9 @@ class Sending:
         took = sorted(each.ended - each.due for each in self.attempts)
         return took[min(len(took) - 1, int(len(took) * share))]
 
-    async def judged(self, *, within_s: float = QUIET_WITHIN_S) -> Verified:
-        """Verify all orders once the engine is quiet; fail the test with the findings."""
+    async def judged(self, *, within_s: float = QUIET_WITHIN_S, console: Role | None = None) -> Verified:
+        """Verify all orders once the engine is quiet, by this console or the engine's own; fail the test with the
+        findings."""
         # A forgery's 401 is right, but no acknowledgement to the ledger.
         attempts = [
             msgspec.structs.replace(each, outcome="refused") if self._signed[each.index].sent.forged else each
@@ -351,7 +352,8 @@ class Sending:
         until = time.monotonic() + within_s
         connection = {"bootstrap_servers": self._cluster.kafka.bootstrap}
         events = topic.feed(connection, self._cluster.topic(topics.ORDER_EVENT), {})
-        async with Api(self._cluster.console.admin_url, until=until) as pages, events as feed:
+        pages_of = console or self._cluster.console
+        async with Api(pages_of.admin_url, until=until) as pages, events as feed:
             verified = await verification.verify(
                 touched,
                 prefix=f"{corpus.run_name(self._seed)}-",
