@@ -16,11 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "deploy" / "compose" / "requirements.lock"
 FILE = LOCK.with_name("sbom.cdx.json")
-_OPTIONS = (
-    *("--output-reproducible", "--spec-version", "1.6", "--output-format", "JSON"),
-    # Of an address without a password: that of a private index would be published.
-    *("--index-url", "https://pypi.org/simple"),
-)
+_OPTIONS = ("--output-reproducible", "--spec-version", "1.6", "--output-format", "JSON")
 
 
 def written() -> str:
@@ -35,6 +31,9 @@ def written() -> str:
     bill: dict[str, Any] = json.loads(done.stdout)
     for component in bill["components"]:
         del component["description"]  # the lines of the lock once more, with all hashes
+        # The files are the same, wherever they come from; and the address of a private index may have a password.
+        for reference in component["externalReferences"]:
+            reference["url"] = component["purl"]
         component["bom-ref"] = component["purl"]  # instead of a line's number, which changes with the lines above
     # Only its name and version: the tool's own addresses are nobody's concern here.
     tools = bill["metadata"]["tools"]["components"]
