@@ -110,6 +110,7 @@ def console_pages(console: str) -> dict[str, str]:
         "held": "/held",
         "tail": "/tail",
         "callbacks": "/callbacks",
+        "bills": "/bills",
         "keys": "/keys",
         "audit": "/audit",
         "found-nothing": "/find?number=nothing",

@@ -6,9 +6,17 @@ from msgspec import structs
 from tests.support.admin import Refused, World, form, serving
 from tests.support.browser import browsing, needs_browser, violations
 from tests.support.keys import NEW, OLD, used, with_changes
+from tests.unit.workers.admin.test_bills import DIFFERENCE, finished
 from workers.admin.key_rings import MerchantKeyInUse
 
 pytestmark = needs_browser
+REPORT = {
+    "counts": {"payment_only_in_bill": 2, "uncertain": 1},
+    "unreadable": 1,
+    "faults": ["line 7: 'abc' is not an amount"],
+    "others": {"其他": 3},
+    "sums": [{"kind": "refund", "currency": "USD", "bill_count": 2, "bill_minor": 5, "here_count": 0, "here_minor": 0}],
+}
 
 
 async def town() -> tuple[World, list[str]]:
@@ -27,6 +35,7 @@ async def town() -> tuple[World, list[str]]:
         await client.put("/api/orders/strict/B1", json={"amount": "12.80"})
         await client.post(f"/api/held/{parked}/replay", json={"reason": "registered"})
         await client.post("/api/held/replays", json={"reason": "all", "rate": 1})
+        await finished(client, DIFFERENCE, DIFFERENCE | {"order": "A1", "is_known": True}, report=REPORT)
     used(world.key_uses, "old.pem", 30)
     used(world.key_uses, "new.pem", 1)
     world.keys.rings["shop"] = (OLD, structs.replace(NEW, fingerprint=""))
@@ -52,6 +61,8 @@ async def town() -> tuple[World, list[str]]:
         "/keys",
         "/audit",
         "/callbacks?endpoint=hooks",
+        "/bills",
+        "/bills/1",
         "/nowhere",
     ]
 

@@ -10,6 +10,7 @@ from tests.support.admin import NOW_MS, TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser, violations
 from tests.support.keys import NEW, OLD, used
 from tests.support.waiting import until
+from tests.unit.workers.admin.test_bills import DIFFERENCE, finished
 from workers.admin import held_amounts
 from workers.admin.process_state import ProcessCounts
 from workers.admin.processes import SeenProcess
@@ -319,12 +320,15 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
     world.accounts_faults = [f"account shop: {'f' * 90}.pem cannot be read"]
     async with serving(world) as client, browsing() as page:
         await page.set_viewport_size({"width": width, "height": 900})
+        await finished(client, DIFFERENCE | {"order": number, "trade": number}, report={"file": "f" * 200})
         for path in (
             "/",
             "/orders",
             "/held",
             "/tail",
             "/callbacks?endpoint=hooks",
+            "/bills",
+            "/bills/1",
             f"/held/{held}",
             f"/orders/shop/{number}",
         ):
@@ -335,6 +339,30 @@ async def test_no_page_is_wider_than_its_window_and_no_card_hides_a_part(width: 
         await page.goto(str(client.make_url("/held")))
         label = "getComputedStyle(document.querySelector('#rows td:last-child'), '::before').content"
         assert await page.evaluate(label) == ('"Next"' if width == 390 else "none")
+
+
+async def test_operator_finds_the_differences_of_a_bill_and_takes_them_as_csv(console: World) -> None:
+    world = console
+    await world.deliver(form("A1"))
+    async with serving(world) as client, browsing() as page:
+        known = DIFFERENCE | {
+            "kind": "payment_amount",
+            "order": "A1",
+            "here_minor": 1,
+            "here_currency": "USD",
+            "is_known": True,
+        }
+        await finished(client, DIFFERENCE | {"order": "=1"}, known, report={"counts": {"payment_amount": 1}})
+        await page.goto(str(client.make_url("/")))
+        await page.click("nav a[href='/bills']")
+        await page.click("#imports tbody a")
+        await page.wait_for_selector("#differences tbody tr:nth-child(2)")
+        async with page.expect_download() as download:
+            await page.click("a[download]")
+        rows = (await (await download.value).path()).read_text().splitlines()
+        assert [row.split(",")[3] for row in rows] == ["order", "'=1", "A1"]
+        await page.click("#differences tbody a")
+        await page.wait_for_url("**/orders/shop/A1")
 
 
 async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_with_a_reason(console: World) -> None:
