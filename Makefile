@@ -8,6 +8,9 @@ JOBS ?= 2
 # A file's tests stay together, so they share the servers of their worker process; the first folders take longest.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 RESULTS := .results
+# Results name the commit they are of, for the report.
+COMMIT = $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
+JUNIT = -o junit_suite_name=$(COMMIT) --junitxml=$(RESULTS)
 ENGINE ?= embedded
 # The long runs, how long they are, and how many files of them run at once (0: one after the other, in this process).
 SOAK ?= tests/acceptance/test_flood.py tests/acceptance/test_cluster_flood.py tests/bad_input/test_fuzz.py tests/soak
@@ -37,17 +40,18 @@ stack-down: $(VENV)/dev ## stop it
 	@$(BIN)/python -m deploy.local --down
 
 test: $(VENV)/dev check ## set up what the tests need, then run all but the long ones
-	@$(BIN)/python -m pytest $(PARALLEL) --junitxml=$(RESULTS)/test.xml $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(JUNIT)/test.xml $(TESTS)
 
 quick: $(VENV)/dev ## the tests that take seconds: no server, no process of ours, no browser
 	@DELIVERIES=5 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q tests/unit tests/house
 
 soak: $(VENV)/dev ## the long runs: both floods in full, kills at every step, three brokers, simulated histories, mutants
 	@FLOOD_ITEMS=$(FLOOD_ITEMS) HISTORIES=$(HISTORIES) MUTATIONS=$(MUTATIONS) BREAK_HOW=$(BREAK_HOW) HOURS=$(HOURS) \
-		$(BIN)/python -m pytest -o timeout=0 -n $(SOAK_JOBS) --dist loadfile --junitxml=$(RESULTS)/soak.xml $(SOAK)
+		$(BIN)/python -m pytest -o timeout=0 -n $(SOAK_JOBS) --dist loadfile $(JUNIT)/soak.xml $(SOAK)
 	@$(MAKE) --no-print-directory report
 
 report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last `make test` and `make soak`
+	@mkdir -p $(RESULTS)
 	@$(BIN)/python -m tests.soak.report $(RESULTS)/*.xml > $(RESULTS)/faults.md
 	@mv $(RESULTS)/faults.md deploy/docs/faults.md
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.faults.matrix import Row
 from tests.soak import report
 
-XML = """<testsuites><testsuite>
+XML = """<testsuites><testsuite name="5d9a7a96" tests="5" timestamp="2026-11-30T01:33:48">
 <testcase classname="tests.faults.test_a" name="test_dies[one]">
 <properties><property name="back" value="1.5"/><property name="notifications" value="40"/></properties></testcase>
 <testcase classname="tests.faults.test_a" name="test_dies[two]">
@@ -26,8 +26,9 @@ ROWS = {
 def test_report_counts_what_ran_and_passed(tmp_path: Path) -> None:
     results = tmp_path / "results.xml"
     results.write_text(XML, encoding="utf-8")
-    page = report.page(report.read(results), ROWS, versions=["Kafka 1"])
+    page = report.page(report.read(results), ROWS, surroundings=[*report.runs(results), "Kafka 1"])
     for line in (
+        "- 2026-11-30, commit 5d9a7a96: 5 tests",
         "- Kafka 1",
         "| tests | 3 passed, 1 failed, 1 skipped |",
         "| faults, and how many of them were tried | 5; embedded 0, cluster 1, simulated 0 |",

@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from xml.etree import ElementTree
@@ -27,7 +26,6 @@ from deploy.local.programs import NeededProgram
 from tests.faults import matrix
 from tests.faults.matrix import ENGINES, Row
 from tests.support import tally
-from tests.support.paths import ROOT
 
 HISTORIES = "simulated histories"
 DEFECT = re.compile(r"test_planted_defect_is_noticed|test_engine_that_acknowledges_too_early_is_detected")
@@ -61,7 +59,15 @@ def _result(case: ElementTree.Element) -> Result:
     )
 
 
-def page(results: Sequence[Result], rows: dict[str, Row], *, versions: Sequence[str]) -> str:
+def runs(path: Path) -> list[str]:
+    """Return what a JUnit file says of its runs: the day, the commit (the name of the suite), the number of tests."""
+    suites = ElementTree.parse(path).getroot().iter("testsuite")
+    return [
+        f"{suite.get('timestamp', '')[:10]}, commit {suite.get('name')}: {suite.get('tests')} tests" for suite in suites
+    ]
+
+
+def page(results: Sequence[Result], rows: dict[str, Row], *, surroundings: Sequence[str]) -> str:
     """Return the page."""
     return "\n".join(
         [
@@ -69,7 +75,7 @@ def page(results: Sequence[Result], rows: dict[str, Row], *, versions: Sequence[
             "",
             "What the engines are tried with, and what a run of the tests has shown. `make report` writes this page.",
             "",
-            *_bullets(versions),
+            *_bullets(surroundings),
             "",
             *_totals(results, rows),
             "",
@@ -168,13 +174,9 @@ def _bullets(texts: Iterable[str]) -> list[str]:
 
 
 def _versions() -> list[str]:
-    """Return the machine, the date, and the versions of what ran."""
+    """Return the machine, and the versions of what ran."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     ours = [
-        f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}",
         f"{os.cpu_count()} cores of {model[1] if model else 'an unknown processor'}, Python {sys.version.split()[0]}",
         f"Kafka {jars.version()}",
     ]
@@ -199,7 +201,8 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     results = [result for path in paths for result in read(path)]
-    print(page(results, matrix.rows(), versions=_versions()), end="")
+    surroundings = [*(run for path in paths for run in runs(path)), *_versions()]
+    print(page(results, matrix.rows(), surroundings=surroundings), end="")
     return 0
 
 
