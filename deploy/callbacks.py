@@ -34,6 +34,12 @@ def checks(file: CallbacksFile | None) -> list[Check]:
     return [] if file is None else [process.check("callbacks", file.trouble, is_needed=False)]
 
 
+async def note_none(store: DeliveriesPort, *, now_ms: int) -> None:
+    """Note that no endpoint is configured any more, so that none is shown as active. Only for the sole process."""
+    if any(page.is_configured for page in await store.endpoints()):
+        await store.configure([], now_ms=now_ms)
+
+
 async def chores(
     stack: AsyncExitStack,
     file: CallbacksFile,

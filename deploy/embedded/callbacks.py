@@ -97,7 +97,7 @@ _ENDPOINTS = f"""
                 ORDER BY number LIMIT 1
             )
         )), e.delivered_at_ms
-    FROM callback_endpoints AS e ORDER BY e.name
+    FROM callback_endpoints AS e WHERE ?1 IS NULL OR e.name = ?1 ORDER BY e.name
 """
 _LOG = """
     SELECT endpoint, number, event_id, type, state, attempts, created_at_ms, due_at_ms, tried_at_ms, outcome, status,
@@ -167,8 +167,12 @@ class SqliteCallbacks:
     # workers.callbacks.deliveries.CallbacksPort
 
     async def endpoints(self) -> Sequence[EndpointPage]:
-        found = await self._reader.read(lambda connection: connection.execute(_ENDPOINTS).fetchall())
+        found = await self._reader.read(lambda connection: connection.execute(_ENDPOINTS, (None,)).fetchall())
         return [deliveries.page(row) for row in found]
+
+    async def endpoint(self, name: str) -> EndpointPage | None:
+        row = await self._reader.read(lambda connection: connection.execute(_ENDPOINTS, (name,)).fetchone())
+        return None if row is None else deliveries.page(row)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
         statement, parameters = log_of(query)

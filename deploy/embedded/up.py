@@ -204,7 +204,9 @@ async def running(
             leads=lambda: True,
         )
         sending: Sequence[Chore] = ()
-        if callbacks_file is not None:
+        if callbacks_file is None:
+            await callbacks.note_none(deliveries, now_ms=clock.epoch_ms())
+        else:
             sending = await callbacks.chores(
                 stack,
                 callbacks_file,

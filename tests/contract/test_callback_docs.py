@@ -7,15 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 from standardwebhooks import WebhookVerificationError
 
 from schemas import event_names
+from schemas.times import HOUR_MS
 from tests.support import callback_receivers
 from tests.support.node import environment
 from tests.support.paths import ROOT
 from tests.unit.workers.callbacks.test_messages import event
-from workers.callbacks import endpoints, messages
+from workers.callbacks import endpoints, messages, schedule
 
 WITHIN_S = 60
 PAGE = (ROOT / "deploy/docs/callbacks.md").read_text(encoding="utf-8")
@@ -64,3 +67,23 @@ def test_file_in_the_page_is_accepted() -> None:
 
     parsed = endpoints.parse(tomllib.loads(program("toml")), lambda file: b"s" * 24)
     assert [*parsed] == ["shop"]
+
+
+def test_description_of_the_api_fits_a_callback() -> None:
+    document = msgspec.yaml.decode((ROOT / "schemas/openapi.yaml").read_bytes(), type=dict[str, Any])
+    described = document["webhooks"]["orderEvent"]["post"]
+    body, headers = callback()
+    given = {each["name"]: each["schema"] for each in described["parameters"]}
+    assert given.keys() == headers.keys() - {"content-type"}
+    for name, schema in given.items():
+        Draft202012Validator(schema).validate(headers[name])
+    (content_type,) = described["requestBody"]["content"]
+    assert content_type == headers["content-type"]
+    sent = json.loads(body)
+    Draft202012Validator(document["components"]["schemas"]["Callback"]).validate(sent)
+    assert sent.keys() == document["components"]["schemas"]["Callback"]["properties"].keys()
+    waits = [f"{wait // 60_000} min" if wait < HOUR_MS else f"{wait // HOUR_MS} h" for wait in schedule.WAITS_MS[2:]]
+    assert (
+        f"5 s, 30 s, {', '.join(waits[:-1])}, then every {waits[-1]}"
+        in described["responses"]["default"]["description"]
+    )

@@ -159,7 +159,9 @@ async def test_each_endpoint_gets_what_it_wants_from_its_first_moment_on(
     assert await step(callbacks, endpoint=nobodys) == Step()
     assert [(page.name, page.pending) for page in await callbacks.endpoints()] == [("other", 1), ("shop", 3)]
     await callbacks.configure([SHOP], now_ms=NOW_MS)
-    assert [page.is_configured for page in await callbacks.endpoints()] == [False, True]
+    pages = await callbacks.endpoints()
+    assert [page.is_configured for page in pages] == [False, True]
+    assert [await callbacks.endpoint(name) for name in ("other", "shop", "nobody")] == [*pages, None]
 
 
 async def test_gone_endpoint_is_disabled_and_goes_on_when_it_is_enabled(

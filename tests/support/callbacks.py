@@ -22,6 +22,7 @@ class MemoryCallbacks:
             last_delivered_ms=None,
         )
         self.log = [self.row(number, now_ms) for number in (3, 2, 1)]
+        self.asked: list[str] = []  # the names of endpoints, or all
         self.queries: list[DeliveryQuery] = []
         self.resent: list[tuple[int | None, str, str, int | None]] = []
         self.acts: list[tuple[str, str, str]] = []
@@ -44,7 +45,12 @@ class MemoryCallbacks:
         )
 
     async def endpoints(self) -> Sequence[EndpointPage]:
+        self.asked.append("all")
         return [self.page]
+
+    async def endpoint(self, name: str) -> EndpointPage | None:
+        self.asked.append(name)
+        return self.page if name == self.page.name else None
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
         self.queries.append(query)
@@ -52,12 +58,14 @@ class MemoryCallbacks:
         return [row for row in found if query.before is None or row.number < query.before][: query.limit]
 
     async def enable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
+        if endpoint != self.page.name:
+            return False
         self.acts.append(("enable", endpoint, why))
         self.page = structs.replace(self.page, state=EndpointState())
         return True
 
     async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
-        if self.page.state.is_disabled:
+        if endpoint != self.page.name or self.page.state.is_disabled:
             return False
         self.acts.append(("disable", endpoint, why))
         self.page = structs.replace(self.page, state=EndpointState(disabled_at_ms=now_ms, disabled_why=why))
@@ -67,5 +75,7 @@ class MemoryCallbacks:
         self, endpoint: str, *, number: int | None, scope: str, order: str, version: int | None, by: str, why: str,
         now_ms: int,
     ) -> int | None:  # fmt: skip
+        if endpoint != self.page.name:
+            return None
         self.resent.append((number, scope, order, version))
         return 0 if number == 99 else 1

@@ -16,11 +16,15 @@ from workers.callbacks.schedule import CallbackOutcome, DeliveryState
 from workers.queries import OrdersPort
 
 DELIVERIES_SHOWN = 50
+REMOVED = "it is no longer in callbacks.toml"
 _NAME = "{name:[a-z0-9-]{1,64}}"
 
 
 class EndpointAnswer(Struct, frozen=True, kw_only=True):
-    """An endpoint. `state` is active, failing, disabled or removed; the query of its URL is not shown."""
+    """An endpoint, without the query of its URL.
+
+    `state` is active, failing, disabled or removed; `disabled_why` is the reason of the last two.
+    """
 
     name: str
     url: str
@@ -90,7 +94,7 @@ class CallbacksPart:
 
     async def deliveries(self, request: web.Request) -> web.Response:
         """Return a page of an endpoint's delivery log, the newest event first."""
-        name = await self._known(request)
+        name = (await self._page(request.match_info["name"])).name
         limit = responses.whole_number(request, "limit", default=DELIVERIES_SHOWN, most=responses.LIMIT_MAX)
         query = DeliveryQuery(
             endpoint=name,
@@ -105,23 +109,26 @@ class CallbacksPart:
 
     async def enable(self, request: web.Request) -> web.Response:
         """Send to the endpoint again, at once."""
-        name, by, why = await self._act(request, await responses.body(request, OperatorReason))
-        await self._callbacks.enable(name, by=by, why=why, now_ms=self._now_ms())
+        name, by, why = _act(request, await responses.body(request, OperatorReason))
+        if not await self._callbacks.enable(name, by=by, why=why, now_ms=self._now_ms()):
+            raise _unknown(name)
         self._log.info("callback_enabled", endpoint=name, by=by, why=why)
-        return await self._shown(name)
+        return responses.json(endpoint_answer(await self._page(name)))
 
     async def disable(self, request: web.Request) -> web.Response:
         """Send nothing to the endpoint until it is enabled."""
-        name, by, why = await self._act(request, await responses.body(request, OperatorReason))
-        if not await self._callbacks.disable(name, by=by, why=why, now_ms=self._now_ms()):
+        name, by, why = _act(request, await responses.body(request, OperatorReason))
+        is_done = await self._callbacks.disable(name, by=by, why=why, now_ms=self._now_ms())
+        page = await self._page(name)
+        if not is_done:
             raise ApiError(409, "conflict", f"the endpoint {name} is disabled already")
         self._log.info("callback_disabled", endpoint=name, by=by, why=why)
-        return await self._shown(name)
+        return responses.json(endpoint_answer(page))
 
     async def resend(self, request: web.Request) -> web.Response:
         """Send events again, whatever the endpoint's filters."""
         given = await responses.body(request, ResendBody)
-        name, by, why = await self._act(request, given)
+        name, by, why = _act(request, given)
         if (given.number is None) == (not given.order):
             raise responses.bad_request("give either the number of a delivery, or an order")
         if any(each is not None and not 1 <= each < 2**63 for each in (given.number, given.version)):
@@ -133,24 +140,18 @@ class CallbacksPart:
             name, number=given.number, scope=scope, order=order, version=given.version, by=by, why=why,
             now_ms=self._now_ms(),
         )  # fmt: skip
+        if count is None:
+            raise _unknown(name)
         if not count:
             raise ApiError(404, "unknown_event", "the outbox has no such order event any more, or never had it")
         self._log.info("callback_resent", endpoint=name, count=count, by=by, why=why)
         return responses.json({"resent": count})
 
-    async def _act(self, request: web.Request, given: OperatorReason) -> tuple[str, str, str]:
-        name = await self._known(request)
-        return name, responses.operator(request, given.by), held.why_of(given.reason)
-
-    async def _known(self, request: web.Request) -> str:
-        name = request.match_info["name"]
-        if all(page.name != name for page in await self._callbacks.endpoints()):
-            raise ApiError(404, "unknown_endpoint", f"there is no endpoint {name} in callbacks.toml")
-        return name
-
-    async def _shown(self, name: str) -> web.Response:
-        found = [page for page in await self._callbacks.endpoints() if page.name == name]
-        return responses.json(endpoint_answer(found[0]))
+    async def _page(self, name: str) -> EndpointPage:
+        page = await self._callbacks.endpoint(name)
+        if page is None:
+            raise _unknown(name)
+        return page
 
     async def _key(self, order: str, account: str) -> str | None:
         return ":".join(await self._order(order, account)) if order else None
@@ -172,11 +173,20 @@ class CallbacksPart:
         return found[0]
 
 
+def _act(request: web.Request, given: OperatorReason) -> tuple[str, str, str]:
+    """Return the endpoint's name, who acts, and why."""
+    return request.match_info["name"], responses.operator(request, given.by), held.why_of(given.reason)
+
+
+def _unknown(name: str) -> ApiError:
+    return ApiError(404, "unknown_endpoint", f"there is no endpoint {name} in callbacks.toml")
+
+
 def endpoint_answer(page: EndpointPage) -> EndpointAnswer:
     """Return an endpoint as it is shown."""
-    state = "active"
+    state, why = "active", page.state.disabled_why
     if not page.is_configured:
-        state = "removed"
+        state, why = "removed", why or REMOVED
     elif page.state.is_disabled:
         state = "disabled"
     elif page.state.failing_since_ms is not None:
@@ -189,7 +199,7 @@ def endpoint_answer(page: EndpointPage) -> EndpointAnswer:
         oldest_at=_moment(page.oldest_ms),
         failing_since=_moment(page.state.failing_since_ms),
         disabled_at=_moment(page.state.disabled_at_ms),
-        disabled_why=page.state.disabled_why,
+        disabled_why=why,
         last_delivered_at=_moment(page.last_delivered_ms),
     )
 

@@ -105,7 +105,10 @@ class CallbacksPort(Protocol):
     """The port of operators."""
 
     async def endpoints(self) -> Sequence[EndpointPage]:
-        """Return all endpoints by name, also those that are configured no more and still have rows."""
+        """Return all endpoints by name, also those that are configured no more."""
+
+    async def endpoint(self, name: str) -> EndpointPage | None:
+        """Return the endpoint of this name; `None` if it is not known."""
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]: ...
 

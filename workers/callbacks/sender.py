@@ -38,6 +38,7 @@ AHEAD_S = 5.0  # then those that still wait are got anew: less than a lease, so 
 WRITE_EVERY_S = 0.1  # while deliveries wait; else a result is written at once
 LOOK_EVERY_S = 0.5  # for new events, for deliveries that come due, and for acts of operators
 REST_S = 2.0  # after the store did not answer
+LEFT_EVERY_S = 60.0  # how often a process without endpoints looks for some that are still noted as configured
 LAST_S = 3.0  # for attempts in flight, at a stop
 PRUNE_EVERY_S = 600.0
 BETWEEN_PRUNES_S = 0.2
@@ -226,6 +227,7 @@ class CallbackSender:
         self._look_every_s = look_every_s
         self._lanes: dict[str, tuple[Endpoint, int, asyncio.Task[None]]] = {}  # with its number of connections
         self._configured: Mapping[str, Endpoint] | None = None  # as the store knows them, while this process leads
+        self._left_at_s: float | None = 0.0  # when to look for some that are configured no more; `None`: there are none
 
     @property
     def is_sending(self) -> bool:
@@ -233,7 +235,7 @@ class CallbackSender:
         return bool(self._lanes)
 
     async def run(self) -> None:
-        """Send until cancelled. Without an endpoint neither the lease nor the store is asked."""
+        """Send until cancelled. Without an endpoint the lease is not asked for, and the store once."""
         try:
             while True:
                 await self.look()
@@ -244,9 +246,12 @@ class CallbackSender:
     async def look(self) -> None:
         """Make the lanes those of the endpoints of now, or none if another process leads."""
         endpoints = self._endpoints()
+        if endpoints and self._left_at_s is None:
+            self._left_at_s = 0.0
         is_leading = False
         with suppress(InfrastructureDown):  # the loops that need the store report it
-            is_leading = bool(endpoints or self._configured) and await self._leads()
+            is_wanted = endpoints or self._configured or await self._are_left()
+            is_leading = bool(is_wanted) and await self._leads()
         if not is_leading:
             self._configured = None
         elif endpoints != self._configured:
@@ -254,6 +259,16 @@ class CallbackSender:
                 await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
                 self._configured = dict(endpoints)
         await self._keep(endpoints if is_leading else {})
+
+    async def _are_left(self) -> bool:
+        """Return whether the store notes endpoints as configured, although there are none: they were removed while no
+        process ran."""
+        if self._left_at_s is None or time.monotonic() < self._left_at_s:
+            return False
+        self._left_at_s = time.monotonic() + LEFT_EVERY_S
+        if not any(page.is_configured for page in await self._store.endpoints()):
+            self._left_at_s = None
+        return self._left_at_s is not None
 
     async def prune(self, is_clock_trusted: Callable[[], bool], *, every_s: float = PRUNE_EVERY_S) -> None:
         """Delete old rows for ever, in small steps, while this process leads; nothing for a day after the clock has

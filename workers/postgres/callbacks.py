@@ -143,7 +143,7 @@ _ENDPOINTS = f"""
             (SELECT written_at FROM outbox WHERE number > e.last_number AND topic = '{topics.ORDER_EVENT}'
              ORDER BY number LIMIT 1)
         ), e.delivered_at
-    FROM callback_endpoints AS e ORDER BY e.name
+    FROM callback_endpoints AS e WHERE $1::text IS NULL OR e.name = $1 ORDER BY e.name
 """
 _LOG = """
     SELECT endpoint, number, event_id, type, state, attempts, created_at, due_at, tried_at, outcome, status, detail,
@@ -261,8 +261,12 @@ class PostgresCallbacks:
     # workers.callbacks.deliveries.CallbacksPort
 
     async def endpoints(self) -> Sequence[EndpointPage]:
-        found = await self._reads.read(lambda connection: connection.fetch(_ENDPOINTS))
+        found = await self._reads.read(lambda connection: connection.fetch(_ENDPOINTS, None))
         return [deliveries.page(row) for row in found]
+
+    async def endpoint(self, name: str) -> EndpointPage | None:
+        row = await self._reads.read(lambda connection: connection.fetchrow(_ENDPOINTS, name))
+        return None if row is None else deliveries.page(row)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
         statement, arguments = log_of(query)

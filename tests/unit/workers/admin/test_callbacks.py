@@ -22,7 +22,8 @@ def test_state_of_an_endpoint_is_one_word() -> None:
     failing, disabled = EndpointState(failing_since_ms=1), EndpointState(failing_since_ms=1, disabled_at_ms=2)
     assert callbacks.endpoint_answer(structs.replace(page, state=failing)).state == "failing"
     assert callbacks.endpoint_answer(structs.replace(page, state=disabled)).state == "disabled"
-    assert callbacks.endpoint_answer(structs.replace(page, state=disabled, is_configured=False)).state == "removed"
+    removed = callbacks.endpoint_answer(structs.replace(page, state=failing, is_configured=False))
+    assert (removed.state, removed.disabled_why) == ("removed", callbacks.REMOVED)
 
 
 async def test_log_is_filtered_and_paged() -> None:
@@ -50,7 +51,10 @@ async def test_endpoint_is_disabled_and_enabled_with_a_reason() -> None:
         assert (await client.post("/api/callbacks/hooks/disable", json={"reason": "moves"})).status == 409
         enabled = await (await client.post("/api/callbacks/hooks/enable", json={"reason": "moved"})).json()
         assert enabled["state"] == "active"
-        assert (await client.post("/api/callbacks/nobody/enable", json={"reason": "x"})).status == 404
+        for verb, body in (("enable", {}), ("disable", {}), ("resend", {"number": 1})):
+            answer = await client.post(f"/api/callbacks/nobody/{verb}", json=body | {"reason": "x"})
+            assert (answer.status, (await answer.json())["error"]) == (404, "unknown_endpoint")
+    assert "all" not in world.callbacks.asked
     assert world.callbacks.acts == [("disable", "hooks", "moves"), ("enable", "hooks", "moved")]
 
 

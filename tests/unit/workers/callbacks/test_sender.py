@@ -286,11 +286,33 @@ async def test_attempts_in_flight_at_a_stop_are_finished_and_noted(shop: Shop) -
     assert (first.event_id, first.attempts, first.outcome) == ("shop-sg:N1:1", 1, CallbackOutcome.DELIVERED)
 
 
-async def test_without_endpoints_neither_lease_nor_store_is_asked(shop: Shop) -> None:
+async def test_endpoints_removed_while_no_process_ran_are_noted_as_removed(shop: Shop) -> None:
+    await configured(shop, "a", "b")
+    shop.use()
+    shop.is_leading = False
+    async with shop.sending():
+        await until(lambda: shop.asked == 1)
+    assert [page.is_configured for page in await shop.callbacks.endpoints()] == [True, True]  # another process leads
+    shop.is_leading = True
+    async with shop.sending():
+        await _until_configured(shop, [])
+
+
+async def test_without_endpoints_the_lease_is_not_asked_for_and_the_store_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoints, reads = shop.callbacks.endpoints, []
+
+    async def counted() -> object:
+        reads.append(1)
+        return await endpoints()
+
+    monkeypatch.setattr(sender, "LEFT_EVERY_S", 0.0)
+    monkeypatch.setattr(shop.callbacks, "endpoints", counted)
     async with shop.sending():
         await shop.pay("N1")
-        await asyncio.sleep(0.1)
-    assert shop.asked == 0
+        await asyncio.sleep(0.2)
+    assert (shop.asked, len(reads)) == (0, 1)
     assert await shop.callbacks.endpoints() == []
 
 
