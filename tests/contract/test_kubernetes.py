@@ -144,6 +144,26 @@ def test_keys_that_sign_for_the_merchant_reach_workers_and_consoles_alone(resour
     assert found == {"receiver": both[:1], "worker": both, "console": both}
 
 
+def test_workers_alone_get_the_endpoints_of_callbacks_if_they_are_wished(
+    resources: list[Resource], tmp_path: Path
+) -> None:
+    assert "callbacks" not in str(dict(pods(resources)))
+    wished = kubernetes.rendered(kubernetes.with_callbacks(tmp_path))
+    for name, template in pods(wished):
+        assert ("callbacks" in str(template)) == (name == "worker")
+    worker = dict(pods(wished))["worker"]
+    named = Path(environment(wished, worker)["ALIPAY_NOTIFY_CALLBACKS"])
+    (mount,) = [each for each in container(worker)["volumeMounts"] if each["name"] == "callbacks"]
+    assert mount == {"name": "callbacks", "mountPath": str(named.parent), "readOnly": True}
+    (volume,) = [each for each in worker["spec"]["volumes"] if each["name"] == "callbacks"]
+    # Its name has no hash: a changed secret reaches running workers.
+    secret = of_kind(wished, "Secret")[volume["secret"]["secretName"]]
+    assert set(secret["data"]) == {named.name, "shop.secret"}
+    test_every_variable_is_a_setting(wished)
+    for each in wished:
+        kubernetes.check(each, NEWEST)
+
+
 def test_receivers_get_no_access_to_the_database(resources: list[Resource]) -> None:
     given = dict(pods(resources))
     assert "postgres-address" in str(environment(resources, given["worker"]))

@@ -150,6 +150,22 @@ def test_every_variable_is_a_setting_and_every_named_secret_is_given() -> None:
         assert "admin-token" in service["secrets"], "the admin port is not on loopback there"
 
 
+def test_workers_alone_send_callbacks_once_their_file_is_named() -> None:
+    for name in OURS:
+        service = services()[name]
+        is_worker = name.startswith("worker-")
+        assert ("./callbacks:/callbacks:ro" in service["volumes"]) == is_worker, name
+        assert "./accounts:/accounts:ro" in service["volumes"], name
+        if is_worker:
+            # A variable without a value is the one of the shell, and is not set without it.
+            assert service["environment"]["ALIPAY_NOTIFY_CALLBACKS"] is None
+            assert service["environment"]["ALIPAY_NOTIFY_CALLBACK_NETWORKS"] is None
+        else:
+            assert not any("CALLBACK" in key for key in service["environment"]), name
+    named = re.findall(r"ALIPAY_NOTIFY_CALLBACKS=(\S+)", FILE.read_text(encoding="utf-8"))
+    assert named == ["/callbacks/callbacks.toml"]
+
+
 def test_every_command_is_one_of_the_program() -> None:
     ours = {name: service["command"] for name, service in services().items() if "build" in service}
     assert {*OURS, "migrate", "topics"} == ours.keys()

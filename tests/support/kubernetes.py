@@ -5,6 +5,7 @@ operators, by Go's proxy.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -18,6 +19,7 @@ from jsonschema import Draft202012Validator
 from tests.support.paths import ROOT
 
 SECRETS = ("secrets/admin-token", "secrets/receipt-key", "secrets/postgres-address")
+CALLBACKS = ("callbacks/callbacks.toml", "callbacks/shop.secret")
 ACCOUNTS = ("accounts/accounts.toml", "accounts/alipay.pem")
 OLDEST, NEWEST = "1.30", "1.37"
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
@@ -39,6 +41,21 @@ def installation(directory: Path) -> Path:
         file = overlay / "servers" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"{name} of a test\n", encoding="utf-8")
+    return overlay
+
+
+def with_callbacks(directory: Path) -> Path:
+    """Return the example overlay of an installation, with the lines in use that are there for callbacks."""
+    overlay = installation(directory)
+    for name in CALLBACKS:
+        file = overlay / "servers" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{name} of a test\n", encoding="utf-8")
+    for file in (overlay / "kustomization.yaml", overlay / "servers" / "kustomization.yaml"):
+        text = file.read_text(encoding="utf-8")
+        used = re.sub(r"^  # (?=- |  \w+: )", "  ", text, flags=re.MULTILINE)
+        assert used != text
+        file.write_text(used, encoding="utf-8")
     return overlay
 
 
