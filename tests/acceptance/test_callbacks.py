@@ -37,13 +37,16 @@ def engine(tmp_path: Path, world: World) -> Iterator[Engine]:
 async def test_every_event_arrives_everywhere_in_order_over_sigkill(
     world: World, engine: Engine, tmp_path: Path
 ) -> None:
-    await every_event_arrives(world, engine, tmp_path, orders=ORDERS)
+    await every_event_arrives(world, engine, tmp_path, Services(), orders=ORDERS)
+    assert await asyncio.to_thread(engine.stop) == 0
 
 
-async def every_event_arrives(world: World, engine: Engine, directory: Path, *, orders: int) -> int:
-    """Send so many orders' notifications to an engine that is killed once; return the number of their events."""
+async def every_event_arrives(world: World, engine: Engine, directory: Path, services: Services, *, orders: int) -> int:
+    """Send so many orders' notifications to an engine that is killed once; return the number of their events.
+
+    On a cluster the process is killed that sends, and another one takes over.
+    """
     within_s = 120 + orders / 2
-    services = Services()
     services.slow.may_answer.clear()
     services.failing.status = 500
     file = callback_receivers.write_file(directory, services.all)
@@ -75,7 +78,6 @@ async def every_event_arrives(world: World, engine: Engine, directory: Path, *, 
             await until(lambda each=each: each.order_of_versions == wanted, within_s)  # type: ignore[misc]
         await asyncio.to_thread(_drained, engine, within_s)
         await _resend(engine, services.healthy)
-        assert await asyncio.to_thread(engine.stop) == 0
         await services.down.stop()
     return count
 

@@ -126,10 +126,7 @@ class Engine:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its name with labels, as Prometheus writes it."""
-        with urlopen(f"{self.admin}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
-        return {name: float(value) for name, value in samples}
+        return samples(self.admin)
 
     def _call(self, method: str, path: str, body: Any, timeout_s: float) -> tuple[int, Any]:
         encoded = None if body is None else json.dumps(body).encode()
@@ -139,6 +136,14 @@ class Engine:
                 return answer.status, json.loads(answer.read())
         except HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
+
+
+def samples(admin: str) -> dict[str, float]:
+    """Return every sample of the /metrics of an admin port by its name with labels."""
+    with urlopen(f"{admin}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    return {name: float(value) for name, value in found}
 
 
 class Demo:
