@@ -15,19 +15,7 @@ from msgspec import Struct
 from schemas import topics
 from workers import row_codec
 from workers.callbacks import deliveries, schedule
-from workers.callbacks.deliveries import (
-    ALL_KEPT_MS,
-    DUE_MAX,
-    EVENTS_MAX,
-    FINISHED_KEPT_MS,
-    PENDING_MAX,
-    PRUNE_ROWS_MAX,
-    CallbackDelivery,
-    DeliveryQuery,
-    DueDelivery,
-    EndpointPage,
-    Step,
-)
+from workers.callbacks.deliveries import CallbackDelivery, DeliveryQuery, DueDelivery, EndpointPage, Step
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, EndpointState
 from workers.errors import RowsLocked
@@ -62,10 +50,10 @@ _CONFIGURE_NO_MORE = "UPDATE callback_endpoints SET is_configured = false WHERE 
 _LOOK = f"""
     SELECT last_number, {_STATE}, delivered_at,
         (SELECT count(*) FROM (
-            SELECT FROM callback_deliveries WHERE endpoint = $1 AND due_at <= $2 LIMIT {DUE_MAX}
+            SELECT FROM callback_deliveries WHERE endpoint = $1 AND due_at <= $2 LIMIT {deliveries.DUE_MAX}
         ) AS due),
         (SELECT count(*) FROM (
-            SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending' LIMIT {PENDING_MAX}
+            SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending' LIMIT {deliveries.PENDING_MAX}
         ) AS pending),
         EXISTS (SELECT FROM callback_deliveries WHERE endpoint = $1 AND (due_at <= $2 OR due_at > $3))
     FROM callback_endpoints WHERE name = $1
@@ -124,7 +112,7 @@ _SET_STATE = """
 _ALL_DUE = f"""
     UPDATE callback_deliveries SET due_at = $2 WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM callback_deliveries
-        WHERE endpoint = $1 AND due_at > $2 ORDER BY due_at LIMIT {PENDING_MAX} FOR UPDATE SKIP LOCKED
+        WHERE endpoint = $1 AND due_at > $2 ORDER BY due_at LIMIT {deliveries.PENDING_MAX} FOR UPDATE SKIP LOCKED
     ))
 """
 _MOVE = "UPDATE callback_endpoints SET last_number = $2 WHERE name = $1"
@@ -242,16 +230,16 @@ class PostgresCallbacks:
         events: Sequence[Emitted] = ()
         has_room = deliveries.has_room(due=due, pending=pending, delivered_ms=delivered_ms, now_ms=now_ms)
         if has_room and not state.is_disabled:
-            events = await self._feed.after(connection, last_number, EVENTS_MAX)
+            events = await self._feed.after(connection, last_number, deliveries.EVENTS_MAX)
         return _Look(last_number, state, has_due and not state.is_disabled, events)
 
     async def prune(self, *, now_ms: int) -> int:
         async def work(connection: SqlConnection) -> int:
-            status = await connection.execute(_PRUNE, now_ms - FINISHED_KEPT_MS, PRUNE_ROWS_MAX)
-            if not await connection.fetchval(_HAS_OLD, now_ms - ALL_KEPT_MS):
+            status = await connection.execute(_PRUNE, now_ms - deliveries.FINISHED_KEPT_MS, deliveries.PRUNE_ROWS_MAX)
+            if not await connection.fetchval(_HAS_OLD, now_ms - deliveries.ALL_KEPT_MS):
                 return int(status.rpartition(" ")[2])
             await connection.fetch(_LOCK_ALL)
-            pending = await connection.fetch(_PRUNE_PENDING, now_ms - ALL_KEPT_MS, PRUNE_ROWS_MAX)
+            pending = await connection.fetch(_PRUNE_PENDING, now_ms - deliveries.ALL_KEPT_MS, deliveries.PRUNE_ROWS_MAX)
             for name in sorted({name for name, _ in pending}):
                 await connection.execute(_HEADS, name, [key for of, key in pending if of == name], now_ms)
             return int(status.rpartition(" ")[2]) + len(pending)
@@ -373,7 +361,7 @@ async def _advance(
         due=due,
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
-        is_more=is_taken and len(seen.events) == EVENTS_MAX,
+        is_more=is_taken and len(seen.events) == deliveries.EVENTS_MAX,
         unwritten=[result for result in results if result.key in locked],
     )
 
