@@ -13,13 +13,13 @@ store, so it continues after a crash and with another leader. Each step is repea
 
 After a crash between two steps the slice is listed again without the rows that were resolved; those are still marked,
 so `advance` counts them. Of two workers that both believe to lead, one moves the cursor. A row that cannot be decided
-is counted by the reason, and the task goes on.
+is counted by the reason, and the task goes on. A task whose slice fails rests for `ASIDE_S`, and the others go on.
 """
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from msgspec import Struct, structs
 
 from schemas.dispositions import Disposition, Reason
 from workers.backoff import Backoff, BackoffObserver, pause
-from workers.errors import InfrastructureDown, RowsLocked
+from workers.errors import InfrastructureDown, ReadTooSlow, RowsLocked
 from workers.queries import HeldPage, HeldPlace, HeldQuery
 from workers.settlement import parking, verdicts
 from workers.settlement.plan import HeldRow, Position
@@ -36,6 +36,7 @@ from workers.settlement.verdicts import DecisionRefused
 from workers.sweeper import always_leads
 
 LOOK_EVERY_S = 0.5
+ASIDE_S = 30.0  # after a slice has failed by our fault, by a list that takes too long, or by a locked row
 SLICES_PER_S = 10  # short slices let live notifications pass
 FAILURES_MAX = 20  # different reasons in a task's failures; further ones are counted together
 OTHER_FAILURES = "other reasons"
@@ -123,8 +124,8 @@ class ReplaysPort(Protocol):
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
         """Return the newest tasks with a number below `before`, newest first."""
 
-    async def running_replay(self) -> ReplayTask | None:
-        """Return the oldest task that is not ended."""
+    async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
+        """Return the oldest task that is not ended, of those without these numbers."""
 
     async def switch_replay(
         self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int
@@ -196,6 +197,7 @@ class Replayer:
         self._now_ms = now_ms
         self._leads = leads
         self._look_every_s = look_every_s
+        self._aside: dict[int, float] = {}  # tasks by number, and until when
         self._unfinished: ReplayTask | None = None  # as the last slice left it, for the log line of a stop
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
@@ -230,6 +232,14 @@ class Replayer:
         task, self._unfinished = await self._running(), None
         if task is None:
             return self._look_every_s
+        try:
+            return await self._slice(task)
+        except Exception as error:
+            if not isinstance(error, InfrastructureDown) or isinstance(error, ReadTooSlow | RowsLocked):
+                self._aside[task.number] = asyncio.get_running_loop().time() + ASIDE_S
+            raise
+
+    async def _slice(self, task: ReplayTask) -> float:
         size = max(1, task.rate // SLICES_PER_S)
         pages = await self._store.held_list(structs.replace(task.query, limit=size))
         if not pages:
@@ -247,7 +257,11 @@ class Replayer:
         return len(pages) / task.rate
 
     async def _running(self) -> ReplayTask | None:
-        return await self._store.running_replay() if await self._leads() else None
+        if not await self._leads():
+            return None
+        now_s = asyncio.get_running_loop().time()
+        self._aside = {number: until_s for number, until_s in self._aside.items() if until_s > now_s}
+        return await self._store.running_replay(aside=self._aside)
 
     async def _replayed(self, task: ReplayTask, pages: Sequence[HeldPage]) -> list[str]:
         """Retry these rows; return the reasons of those that are still held."""

@@ -2,10 +2,10 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
-from deploy.embedded import decisions
+from deploy.embedded import decisions, sql
 from workers import replays
 from workers.queries import HeldPlace
 from workers.replays import RESOLUTIONS, NewTask, ReplayState, ReplayTask, TaskAction
@@ -78,10 +78,12 @@ def newest(connection: Connection, limit: int, before: int | None) -> Sequence[R
     return [replays.of_row(row) for row in found]
 
 
-def running(connection: Connection) -> ReplayTask | None:
-    """Return the oldest task that is running."""
+def running(connection: Connection, aside: Collection[int]) -> ReplayTask | None:
+    """Return the oldest task that is running, of those without these numbers."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM replays WHERE state = 'running' OR own_state = 'running' ORDER BY number LIMIT 1"
+        f"SELECT {_COLUMNS} FROM replays WHERE (state = 'running' OR own_state = 'running') "
+        "AND number NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT 1",
+        (sql.as_json(list(aside)),),
     ).fetchone()
     return None if row is None else replays.of_row(row)
 

@@ -8,7 +8,7 @@ are a few index look-ups on the same thread. Reads of operators have a connectio
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -230,8 +230,8 @@ class SqliteOrderStore:
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
         return await self._reader.read(lambda connection: replays.newest(connection, limit, before))
 
-    async def running_replay(self) -> ReplayTask | None:
-        return await self._database.read(replays.running)
+    async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
+        return await self._database.read(lambda connection: replays.running(connection, aside))
 
     async def switch_replay(
         self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int

@@ -263,3 +263,7 @@ async def test_release_before_neither_does_nor_resumes_a_task_that_it_does_not_k
         running = await store.running_replay()
         assert running is not None
         assert running.number == 1
+        next_ = await store.running_replay(aside=[1])
+        assert next_ is not None
+        assert next_.number > 1
+        assert await store.running_replay(aside=range(1, next_.number + 100)) is None

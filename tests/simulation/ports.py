@@ -5,7 +5,7 @@ only as the real one can: it may do the work and lose the answer, it never says 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -276,8 +276,8 @@ class SimulatedStore:
     async def are_settled(self, records: Sequence[LogRecord]) -> bool:
         return await self._call(lambda: all(record.position in self.memory.deliveries for record in records))
 
-    async def running_replay(self) -> ReplayTask | None:
-        return await self._ask(self.memory.running_replay)
+    async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
+        return await self._ask(lambda: self.memory.running_replay(aside=aside))
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
         return await self._ask(lambda: self.memory.held_list(query))

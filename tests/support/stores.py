@@ -5,7 +5,7 @@ per record, one ledger row per id.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import structs
 
@@ -377,8 +377,9 @@ class MemoryStore:
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
         return [task for task in list(self.tasks.values())[::-1] if before is None or task.number < before][:limit]
 
-    async def running_replay(self) -> ReplayTask | None:
-        return next((task for task in self.tasks.values() if task.state is ReplayState.RUNNING), None)
+    async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
+        running = (task for task in self.tasks.values() if task.state is ReplayState.RUNNING)
+        return next((task for task in running if task.number not in aside), None)
 
     async def switch_replay(
         self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int

@@ -5,8 +5,8 @@
                                             └─ waits, without a due time, for the earlier event of its order
 
 An event becomes a row only when the sender comes to it, and only while few are due there: the backlog of an endpoint
-that is down stays in the outbox, where it is kept for thirty days. What an endpoint refuses while it takes other events
-waits for its retry, and keeps none of the others back. Without an endpoint nothing is written.
+that is down stays in the outbox, where it is kept for thirty days. Events that an endpoint refuses wait for their
+retry, and keep back none that it takes. Without an endpoint nothing is written.
 """
 
 from collections.abc import Collection, Sequence

@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from workers import held_lists, replays
 from workers.postgres import audit, held_lookups
@@ -80,10 +80,12 @@ async def newest(connection: SqlConnection, limit: int, before: int | None) -> S
     return [replays.of_row(row) for row in found]
 
 
-async def running(connection: SqlConnection) -> ReplayTask | None:
-    """Return the oldest task that is running."""
+async def running(connection: SqlConnection, aside: Collection[int]) -> ReplayTask | None:
+    """Return the oldest task that is running, of those without these numbers."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM replays WHERE state = 'running' OR own_state = 'running' ORDER BY number LIMIT 1"
+        f"SELECT {_COLUMNS} FROM replays WHERE (state = 'running' OR own_state = 'running') "
+        "AND number <> ALL($1::bigint[]) ORDER BY number LIMIT 1",
+        list(aside),
     )
     return None if row is None else replays.of_row(row)
 

@@ -12,7 +12,7 @@ before it. If the log ends after it, `workers.processing` notices the first reco
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from msgspec import structs
@@ -354,8 +354,8 @@ class PostgresOrderStore:
     async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
         return await self._reads.read(lambda connection: replays.newest(connection, limit, before))
 
-    async def running_replay(self) -> ReplayTask | None:
-        return await self._database.read(replays.running)
+    async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
+        return await self._database.read(lambda connection: replays.running(connection, aside))
 
     async def switch_replay(
         self, number: int, *, before: ReplayState, after: ReplayState, by: str, why: str, now_ms: int

@@ -1,12 +1,16 @@
 """The loop that replays many held notifications, round by round."""
 
 import asyncio
+from collections.abc import Sequence
+
+import pytest
 
 from schemas.money import Money
 from schemas.telemetry import Field
 from tests.support.admin import NOW_MS, World, form
 from tests.support.fakes import Unobserved
 from workers import replays
+from workers.errors import InfrastructureDown, ReadTooSlow, RowsLocked
 from workers.queries import HeldPage, HeldQuery
 from workers.replays import FAILURES_MAX, LOOK_EVERY_S, OTHER_FAILURES, NewTask, Replayer, ReplayState, TaskAction
 from workers.settlement.plan import Registration
@@ -74,6 +78,50 @@ async def test_task_goes_on_after_a_row_on_which_our_code_fails() -> None:
     task = world.store.tasks[1]
     assert (task.state, task.decided, task.handled) == (ReplayState.FINISHED, 2, 3)
     assert task.failures == {"this program failed: ZeroDivisionError": 1}
+
+
+@pytest.mark.parametrize("failure", [KeyError("ours"), ReadTooSlow("the list of its rows"), RowsLocked("its row")])
+async def test_task_that_fails_delays_no_other(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await parked(world, 3)
+    for rate in (10, 20):
+        await start(world, rate=rate)
+    list_, fails = world.store.held_list, True
+
+    async def failing(query: HeldQuery) -> Sequence[HeldPage]:
+        if fails and query.limit == 1 and not query.ids:  # of the first task
+            raise failure
+        return await list_(query)
+
+    monkeypatch.setattr(world.store, "held_list", failing)
+    loop = world.replayer()
+    with pytest.raises(type(failure)):
+        await loop.run_once()
+    while world.store.tasks[2].state is ReplayState.RUNNING:
+        await loop.run_once()
+    assert world.store.tasks[1].done == 0
+    assert await loop.run_once() == LOOK_EVERY_S
+    fails = False
+    monkeypatch.setattr(loop, "_aside", dict.fromkeys(loop._aside, 0.0))  # as after half a minute
+    await loop.run_once()
+    assert world.store.tasks[1].done == 1
+
+
+async def test_outage_sets_no_task_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await parked(world, 1)
+    await start(world)
+
+    async def away(query: HeldQuery) -> Sequence[HeldPage]:
+        raise InfrastructureDown("away")
+
+    loop = world.replayer()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "held_list", away)
+        with pytest.raises(InfrastructureDown):
+            await loop.run_once()
+    await loop.run_once()
+    assert world.store.tasks[1].done == 1
 
 
 async def test_stop_logs_how_far_the_task_has_come() -> None:
