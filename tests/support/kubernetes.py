@@ -44,6 +44,11 @@ def installation(directory: Path) -> Path:
     return overlay
 
 
+def _in_use(found: re.Match[str]) -> str:
+    """Return an entry of a list without the signs that make it a comment."""
+    return f"  {found[1]}{found[2].replace('  #   ', '    ')}"
+
+
 def with_callbacks(directory: Path) -> Path:
     """Return the example overlay of an installation, with the lines in use that are there for callbacks."""
     overlay = installation(directory)
@@ -53,7 +58,7 @@ def with_callbacks(directory: Path) -> Path:
         file.write_text(f"{name} of a test\n", encoding="utf-8")
     for file in (overlay / "kustomization.yaml", overlay / "servers" / "kustomization.yaml"):
         text = file.read_text(encoding="utf-8")
-        used = re.sub(r"^  # (?=- |  \w+: )", "  ", text, flags=re.MULTILINE)
+        used = re.sub(r"^  # (?=- .*callbacks)(.*\n)((?:  #   .*\n)*)", _in_use, text, flags=re.MULTILINE)
         assert used != text
         file.write_text(used, encoding="utf-8")
     return overlay
