@@ -44,8 +44,14 @@ class Comparison:
         self._account = account
         self._sheet = sheet
         self.counts: Counter[str] = Counter()
-        self.differences: list[BillDifference] = []
+        self._certain: list[BillDifference] = []
+        self._uncertain: list[BillDifference] = []
         self._here: dict[tuple[str, str], tuple[int, int]] = {}
+
+    @property
+    def differences(self) -> list[BillDifference]:
+        """The first `DIFFERENCES_MAX`, those that are uncertain at the end."""
+        return (self._certain + self._uncertain)[:DIFFERENCES_MAX]
 
     def of_bill(self, advance: Callable[[int], None]) -> None:
         """Look up each trade of the bill. `advance` is called with the number of trades that are done."""
@@ -58,16 +64,13 @@ class Comparison:
 
     def of_store(self, span: BillPeriod, advance: Callable[[int], None]) -> None:
         """Look for payments and refunds of the period that the bill does not have."""
-        found: set[tuple[str, str]] = set()
         newest_ms = span.since_ms
         for _ in range(WALKS_MAX):
             before_ms = newest_ms
             for listed in self._listed(max(span.since_ms, newest_ms - OVERLAP_MS)):
                 newest_ms = max(newest_ms, _epoch_ms(listed[0].changed_at))
-                fresh = [
-                    each for each in listed if (each.scope, each.order) not in found and self._is_missing(each, span)
-                ]
-                found.update((each.scope, each.order) for each in fresh)
+                missing = [each for each in listed if self._is_missing(each, span)]
+                fresh = [each for each in missing if self._sheet.is_new(each.scope, each.order)]
                 for some in _some(fresh, HISTORIES_AT_ONCE):
                     self._judge(some, span)
                 advance(len(listed))
@@ -120,17 +123,9 @@ class Comparison:
         if difference is None:
             return
         self.counts[difference.kind.value] += 1
-        if len(self.differences) < DIFFERENCES_MAX:
-            self.differences.append(difference)
-        elif difference.kind is not DifferenceKind.UNCERTAIN:
-            self._replace_uncertain(difference)
-
-    def _replace_uncertain(self, difference: BillDifference) -> None:
-        """Let a difference take the place of one that is uncertain, if the list is full."""
-        for place in range(len(self.differences) - 1, -1, -1):
-            if self.differences[place].kind is DifferenceKind.UNCERTAIN:
-                self.differences[place] = difference
-                return
+        kept = self._uncertain if difference.kind is DifferenceKind.UNCERTAIN else self._certain
+        if len(kept) < DIFFERENCES_MAX:
+            kept.append(difference)
 
     def _listed(self, since_ms: int) -> Iterator[list[ListedFacts]]:
         """Yield the orders that changed since then, page by page, the last changed first."""

@@ -22,6 +22,8 @@ FILE_BYTES_MAX = 2 * 1024**3
 UNPACKED_BYTES_MAX = 4 * 1024**3  # some ten million rows
 RATIO_MAX, RATIO_FROM_BYTES = 200, 16 * 1024**2  # real bills shrink to a tenth
 MEMBERS_MAX = 100
+DIRECTORY_BYTES_MAX = 1024**2  # the list of files at the end of an archive
+END_BYTES_MAX = 64 * 1024 + 64  # its end record, after which a comment may follow
 LINE_BYTES_MAX = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 STANDARD_INPUT = "-"
@@ -112,6 +114,7 @@ def members(bill: BillFile, advance: Advance) -> Iterator[tuple[str, Iterator[Ra
         bill.content.seek(0)
         yield bill.name, _lines(_chunks(bill.content, advance))
         return
+    _check_directory(bill)
     with _readable(), zipfile.ZipFile(bill.content) as archive:
         found = [each for each in archive.infolist() if _is_csv(each)]
         if not found:
@@ -122,6 +125,21 @@ def members(bill: BillFile, advance: Advance) -> Iterator[tuple[str, Iterator[Ra
         for member in found:
             with archive.open(member) as content:
                 yield _name(member), _guarded(_lines(_chunks(content, unpacked.of(member, advance))))
+
+
+def _check_directory(bill: BillFile) -> None:
+    """Refuse an archive with a huge list of files, because Python's reader takes all of it into memory.
+
+    Raises:
+        BadBill: it has one, or is in the form for archives of 4 GiB.
+    """
+    bill.content.seek(max(0, bill.size - END_BYTES_MAX))
+    end = bill.content.read()
+    place = end.rfind(b"PK\5\6")
+    size = int.from_bytes(end[place + 12 : place + 16], "little")
+    if end[max(0, place - 20) :].startswith(b"PK\6\7") or size > DIRECTORY_BYTES_MAX:
+        raise BadBill("the archive is larger than one with a bill is")
+    bill.content.seek(0)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """One import of a bill: read it, compare it, and write the report over the admin API."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,11 +19,13 @@ from schemas.accounts import Family
 from schemas.times import DAY_MS, HOUR_MS
 from workers.bills import BillReport
 
-SENT_AT_ONCE = 50  # differences
-TEXT_CHARACTERS_MAX = 300  # of a text from the file
+SENT_BYTES_MAX = 40_000  # of differences in one request
+TEXT_CHARACTERS_MAX = 200  # of a text from the file
+LEFT_OUT_MAX = 10  # files of an archive that are named
+SUMS_MAX = 100
 BEIJING_MS = 8 * HOUR_MS
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
 
 class CannotAsk(Exception):
@@ -59,6 +63,7 @@ def run(
     with sheet.opened() as rows:
         with progress("reading the bill", bill.size) as advance:
             rows.add(wanted.of(reader.read(bill, notes, advance)))
+        _check_alone(notes)
         span = given or span_of(notes, rows)
         chosen = api.send("POST", "bills", "account", body=_account(account, notes))
         if ask and not chosen["can_ask"]:
@@ -67,7 +72,7 @@ def run(
         with progress("comparing the bill", rows.complete()) as advance:
             comparison.of_bill(advance)
         if not wanted.is_settlement:
-            with progress("looking through the orders", 0) as advance:
+            with progress("looking through the orders", None) as advance:
                 comparison.of_store(span, advance)
         report = BillReport(
             file=_shown(bill.name),
@@ -82,9 +87,9 @@ def run(
             faults=tuple(map(_shown, notes.unreadable)),
             disagreements=tuple(map(_shown, notes.disagreements())),
             others={_shown(name): count for name, count in notes.others.items()},
-            left_out=tuple(map(_shown, notes.left_out)),
+            left_out=tuple(map(_shown, notes.left_out[:LEFT_OUT_MAX])),
             is_one_way=wanted.is_settlement,
-            sums=comparison.sums(),
+            sums=comparison.sums()[:SUMS_MAX],
             counts=dict(comparison.counts),
         )
         result = _sent(api, chosen["account"], bill.digest, report, comparison)
@@ -97,14 +102,26 @@ def span_of(notes: BillNotes, rows: Sheet) -> BillPeriod:
     """Return the period of the file: that in its comments, else the days of its rows in UTC+8.
 
     Raises:
-        BadBill: it has neither.
+        BadBill: it has neither, or the bills of an archive do not follow each other.
     """
-    if notes.span_ms is not None:
-        return BillPeriod(*notes.span_ms)
+    if notes.spans_ms:
+        spans = sorted(notes.spans_ms)
+        for before, after in pairwise(spans):
+            if after[0] > before[1]:
+                raise BadBill("the bills of the archive leave days out: import them one by one, or give --date")
+        return BillPeriod(spans[0][0], max(until_ms for _, until_ms in spans))
     if rows.span_ms is None:
         raise BadBill("the file does not name its period: give it with --date")
     first, last = ((each + BEIJING_MS) // DAY_MS for each in rows.span_ms)
     return BillPeriod(first * DAY_MS - BEIJING_MS, (last + 1) * DAY_MS - BEIJING_MS)
+
+
+def _check_alone(notes: BillNotes) -> None:
+    """Raise `BadBill` if an archive has bills of several merchants or layouts: they are of several accounts."""
+    if len(notes.merchants) > 1:
+        raise BadBill(f"the file has bills of several merchants: {', '.join(sorted(notes.merchants)[:5])}")
+    if len(notes.layouts) > 1:
+        raise BadBill(f"the file has several kinds of bills: {', '.join(sorted(notes.layouts))}")
 
 
 def _account(account: str, notes: BillNotes) -> dict[str, Any]:
@@ -117,12 +134,27 @@ def _sent(api: BillApi, account: str, digest: str, report: BillReport, compariso
     """Write the report in pieces, and return it as the server shows it."""
     body = {"account": account, "digest": digest, "report": msgspec.to_builtins(report), "by": report.by}
     number = str(api.send("POST", "bills", body=body)["number"])
-    listed = comparison.differences
-    for first in range(0, len(listed), SENT_AT_ONCE):
-        some = [msgspec.to_builtins(each) for each in listed[first : first + SENT_AT_ONCE]]
-        api.send("POST", "bills", number, "differences", body={"first": first + 1, "differences": some})
+    first = 1
+    for some in _pieces(msgspec.to_builtins(comparison.differences)):
+        api.send("POST", "bills", number, "differences", body={"first": first, "differences": some})
+        first += len(some)
     finished = api.send("POST", "bills", number, "finish", body={"by": report.by})
     return finished | api.get("bills", number, "differences", limit=1000)
+
+
+def _pieces(differences: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the differences in pieces that the API takes."""
+    piece: list[dict[str, Any]] = []
+    size = 0
+    for each in differences:
+        length = len(json.dumps(each))
+        if piece and size + length > SENT_BYTES_MAX:
+            yield piece
+            piece, size = [], 0
+        piece.append(each)
+        size += length
+    if piece:
+        yield piece
 
 
 def _asked(api: BillApi, number: int, by: str) -> dict[str, int]:

@@ -19,6 +19,8 @@ from deploy.bills.layouts import BillColumns, BillLine, LineKind
 ROWS_MAX = 10_000_000
 HEADER_WITHIN = 50  # lines that are no comments
 JOINED_MAX = 8  # lines of one row: a product's name may have line breaks
+COMMENT_CHARACTERS_MAX = 500  # that are looked at: the patterns take quadratic time
+KEPT_MAX = 1000  # merchants and periods
 NAMED_MAX = 20  # faulty rows that are named; all are counted
 SEPARATORS = (",", "\t", "|", ";")
 END = "<END>"  # the last line of Antom's reports
@@ -33,14 +35,14 @@ _BEGINS, _ENDS = re.compile(r"明细列表-+"), re.compile(r"明细列表结束"
 class BillNotes(Struct, kw_only=True):
     """Everything about a file except its payments and refunds; it is complete when all rows are read.
 
-    `merchants` are the account numbers in the comments, `span_ms` the period that they give. `unreadable` has the first
-    faulty rows. `others` counts rows of types that are not compared, `announced` is the number of payments and refunds
-    that the summary gives, and of all rows where it does not tell them apart.
+    `merchants` are the account numbers in the comments, `spans_ms` the periods that they give. `unreadable` has the
+    first faulty rows. `others` counts rows of types that are not compared. `announced` is the number of payments and
+    refunds that the summary gives, and of all rows where it does not tell them apart.
     """
 
     layouts: set[str] = field(default_factory=set)
     merchants: set[str] = field(default_factory=set)
-    span_ms: tuple[int, int] | None = None
+    spans_ms: set[tuple[int, int]] = field(default_factory=set)
     rows: int = 0
     counted: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
@@ -183,11 +185,13 @@ class _Member:
 
     def _note(self, text: str) -> None:
         """Keep what a comment, or a line before the header, says about the file."""
-        notes = self._notes
+        notes, text = self._notes, text[:COMMENT_CHARACTERS_MAX]
+        if len(notes.merchants) + len(notes.spans_ms) > KEPT_MAX:
+            return
         if match := _ACCOUNT.search(text):
             notes.merchants.add((match[1] or match[2])[:16])
-        if match := _SPAN.search(text):
-            notes.span_ms = _span(match[1], match[2], notes.span_ms)
+        if (match := _SPAN.search(text)) and (span := _span(match[1], match[2])) is not None:
+            notes.spans_ms.add(span)
         if match := _COUNTS.search(text):
             notes.announced.update(
                 {LineKind.PAYMENT.value: int(match[1][:9]), LineKind.REFUND.value: int(match[2][:9])}
@@ -200,14 +204,12 @@ class _Member:
             self._is_open = True
 
 
-def _span(first: str, last: str, before: tuple[int, int] | None) -> tuple[int, int] | None:
+def _span(first: str, last: str) -> tuple[int, int] | None:
     try:
         begins, ends = cells.moment_ms(_clock(first)), cells.moment_ms(_clock(last))
     except BadCell:
-        return before
-    if begins is None or ends is None or begins >= ends:
-        return before
-    return (begins, ends) if before is None else (min(begins, before[0]), max(ends, before[1]))
+        return None
+    return (begins, ends) if begins is not None and ends is not None and begins < ends else None
 
 
 def _clock(text: str) -> str:

@@ -21,6 +21,7 @@ _CREATE = """
         UNIQUE (kind, ord, trade, refund, own, minor, currency, at_ms)
     )
 """
+_CREATE_SEEN = "CREATE TABLE seen (scope TEXT, ord TEXT, PRIMARY KEY (scope, ord)) WITHOUT ROWID"
 _ADD = "INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INDEXES = ("CREATE INDEX by_order ON rows (ord, trade, currency)", "CREATE INDEX by_trade ON rows (trade)")
 _TRADES = """
@@ -116,6 +117,11 @@ class Sheet:
         """Return the sum that the bill refunds of this order or this trade."""
         return int(self._connection.execute(_REFUNDED, (order, trade)).fetchone()[0])
 
+    def is_new(self, scope: str, order: str) -> bool:
+        """Note an order that is only here, and return whether it was not noted before."""
+        found = self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (scope, order))
+        return found.rowcount == 1
+
     def sums(self) -> Sequence[tuple[str, str, int, int]]:
         """Return kind, currency, number and sum of all rows."""
         return self._connection.execute(_SUMS).fetchall()
@@ -127,7 +133,7 @@ def opened() -> Iterator[Sheet]:
     with TemporaryDirectory(prefix="alipay-notify-bill-") as directory:
         connection = sqlite3.connect(Path(directory) / "rows.db", isolation_level=None)
         with closing(connection):
-            for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "BEGIN", _CREATE):
+            for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "BEGIN", _CREATE, _CREATE_SEEN):
                 connection.execute(statement)
             yield Sheet(connection)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import tempfile
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -83,6 +85,8 @@ def import_(
             result = importing.run(api, bill, account=account, given=given, ask=ask, by=by, progress=terminal.progress)
     except (BadBill, CannotAsk, AdminApiError) as error:
         terminal.fail(error, UNUSABLE)
+    except (sqlite3.Error, OSError) as error:
+        terminal.fail(f"the temporary file in {tempfile.gettempdir()} cannot be used: {error}", UNUSABLE)
     _end(result, output, SHOWN)
 
 
@@ -178,7 +182,7 @@ def _print(result: dict[str, Any], most: int) -> None:
         terminal.table("", columns, [_difference(each) for each in listed[:most]])
         if sum(report["counts"].values()) > most or len(listed) > most:
             typer.echo(f"There are more: `alipay-notify bill show {shown['number']} --limit 1000`", err=True)
-    terminal.line("Result", "all agree" if shown["is_agreed"] else f"{shown['differences']} differences")
+    terminal.line("Result", _result(shown))
     if result.get("replaces"):
         terminal.line("Replaces", f"the report of the same file of {terminal.moment(result['replaces'])} (UTC)")
     if "asked" in result:
@@ -199,7 +203,7 @@ def _notes(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Left out", f"rows of other types: {others}" if others else ""),
         ("Left out", f"files with other columns: {', '.join(report['left_out'])}" if report["left_out"] else ""),
         ("Settlement", "payments only here were not looked for" if report["is_one_way"] else ""),
-        ("Unreadable", f"{report['unreadable']} rows" if report["unreadable"] else ""),
+        ("Unreadable", f"{report['unreadable']} of {report['rows']} rows" if report["unreadable"] else ""),
         *(("", fault) for fault in report["faults"]),
         *(("Doubtful", text) for text in report["disagreements"]),
     ]
@@ -226,11 +230,15 @@ def _amount(shown: dict[str, Any], side: str) -> str:
     return "" if minor is None else f"{minor if text is None else text} {currency}"
 
 
+def _result(shown: dict[str, Any]) -> str:
+    if shown["is_agreed"]:
+        return "all agree"
+    return f"{shown['differences']} differences" if shown["differences"] else "not all rows could be compared"
+
+
 def _listed(shown: dict[str, Any]) -> tuple[object, ...]:
-    count = shown["differences"]
-    result = "agrees" if shown["is_agreed"] else f"{count} differences"
     return (
-        shown["number"], shown["account"], _beijing(shown["since"])[:10], result, shown["uncertain"],
+        shown["number"], shown["account"], _beijing(shown["since"])[:10], _result(shown), shown["uncertain"],
         terminal.moment(shown["at"]), shown["file"],
     )  # fmt: skip
 

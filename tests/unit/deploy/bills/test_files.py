@@ -78,6 +78,15 @@ def test_archives_without_bills_or_with_too_many_are_refused(tmp_path: Path) -> 
         lines_of(bills.archive(tmp_path / "many.zip", **many))
 
 
+def test_archive_with_a_huge_list_of_files_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(6000):
+            archive.writestr(f"{'n' * 150}{number}.png", b"")
+    with pytest.raises(BadBill, match="larger than"):
+        lines_of(path)
+
+
 def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
     path = bills.archive(tmp_path / "a.zip", one=b"1")
     content = bytearray(path.read_bytes())

@@ -12,10 +12,13 @@ from deploy.bills.reader import BillNotes
 from deploy.cli import terminal
 from deploy.cli.admin import AdminClient
 from schemas.times import DAY_MS
+from tests.support import bills
 from tests.support.admin import TOKEN
 from tests.support.bills import bill_in_dollars
 from tests.unit.deploy.bills.test_comparison import NOON_MS, SINCE_MS, line
 from tests.unit.deploy.cli import admin_server
+
+COUNT = 400  # differences, which are more than one request takes
 
 
 def test_period_is_that_of_the_comments_or_the_days_of_the_rows() -> None:
@@ -25,7 +28,10 @@ def test_period_is_that_of_the_comments_or_the_days_of_the_rows() -> None:
         rows.add([line(1)])
         assert rows.span_ms == (NOON_MS, NOON_MS)
         assert importing.span_of(BillNotes(), rows) == BillPeriod(SINCE_MS, SINCE_MS + DAY_MS)
-        assert importing.span_of(BillNotes(span_ms=(5, 6)), rows) == BillPeriod(5, 6)
+        assert importing.span_of(BillNotes(spans_ms={(5, 6)}), rows) == BillPeriod(5, 6)
+        assert importing.span_of(BillNotes(spans_ms={(6, 9), (5, 6)}), rows) == BillPeriod(5, 9)
+        with pytest.raises(BadBill, match="leave days out"):
+            importing.span_of(BillNotes(spans_ms={(7, 9), (5, 6)}), rows)
 
 
 def test_import_that_cannot_ask_leaves_no_report(tmp_path: Path) -> None:
@@ -40,10 +46,38 @@ def test_import_that_cannot_ask_leaves_no_report(tmp_path: Path) -> None:
 
 def test_report_of_many_differences_is_written_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "bill.csv"
-    path.write_bytes(bill_in_dollars(*((f"A{each}", {}) for each in range(importing.SENT_AT_ONCE + 5))))
+    path.write_bytes(bill_in_dollars(*((f"A{each}", {}) for each in range(COUNT + 5))))
     with admin_server.running() as server, files.opened(str(path)) as bill:
         api = AdminClient(server.url, token=TOKEN)
         result = importing.run(api, bill, account="shop", given=None, ask=False, by="kim", progress=terminal.progress)
-    assert len(result["differences"]) == importing.SENT_AT_ONCE + 5
-    assert [each["place"] for each in result["differences"]] == list(range(1, importing.SENT_AT_ONCE + 6))
+    assert len(result["differences"]) == COUNT + 5
+    assert [each["place"] for each in result["differences"]] == list(range(1, COUNT + 6))
     assert result["import"]["by"].startswith("kim (")
+
+
+def test_bills_of_several_merchants_or_kinds_are_refused(tmp_path: Path) -> None:
+    one = bills.trade_bill([]).encode("gbk")
+    other = bills.trade_bill([], merchant="2088001000000002").encode("gbk")
+    antom = (
+        b"transactionId,transactionRequestId,transactionType,transactionAmountValue,transactionCurrency,paymentTime\n"
+    )
+    for number, members in enumerate(({"a": one, "b": other}, {"a": one, "b": antom})):
+        path = bills.archive(tmp_path / f"{number}.zip", **members)
+        api = AdminClient("http://127.0.0.1:1")
+        with files.opened(str(path)) as bill, pytest.raises(BadBill, match="several"):
+            importing.run(api, bill, account="", given=None, ask=False, by="kim", progress=terminal.progress)
+
+
+def test_hostile_file_has_a_report_that_the_server_takes(tmp_path: Path) -> None:
+    """As many faults and names as a report has, all of characters that JSON writes in six bytes."""
+    wide = "\u4e2d"
+    rows = [bills.trade_row(f"A{each}", wide * 300, kind="\u4ea4\u6613") for each in range(40)]
+    rows += [bills.trade_row(wide * 120 + str(each), kind=wide * 60) for each in range(40)]
+    rows += [bills.trade_row(wide * 120 + str(each), trade=wide * 120 + str(each)) for each in range(200)]
+    members = {wide * 60 + str(each): b"a,b\n" for each in range(60)}
+    path = bills.archive(tmp_path / "bill.zip", bill=bills.trade_bill(rows, merchant="").encode("utf-8"), **members)
+    with admin_server.running() as server, files.opened(str(path)) as bill:
+        api = AdminClient(server.url, token=TOKEN)
+        result = importing.run(api, bill, account="shop", given=None, ask=False, by="kim", progress=terminal.progress)
+    report = result["import"]["report"]
+    assert (len(result["differences"]), report["unreadable"], len(report["left_out"])) == (200, 40, 10)

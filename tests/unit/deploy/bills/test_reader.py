@@ -40,7 +40,7 @@ def test_bill_is_read_in_each_encoding(tmp_path: Path, encoding: str) -> None:
     assert [(line.kind, line.order, line.minor) for line in found] == [
         ("payment", "A1", 1280), ("payment", "A2", 1280), ("refund", "A1", 500),
     ]  # fmt: skip
-    assert (notes.merchants, notes.span_ms) == ({"2088001000000001"}, (DAY_MS, DAY_MS + times.DAY_MS))
+    assert (notes.merchants, notes.spans_ms) == ({"2088001000000001"}, {(DAY_MS, DAY_MS + times.DAY_MS)})
     assert (notes.others, notes.rows, notes.unreadable, notes.disagreements()) == ({"其他": 1}, 4, [], [])
 
 
@@ -126,6 +126,16 @@ def test_first_line_of_a_cross_border_file_is_checked(tmp_path: Path) -> None:
     found, notes = read_text(tmp_path, text)
     assert (len(found), notes.merchants) == (1, {"2088001000000001"})
     assert notes.disagreements() == ["the first line has 3 rows, the file has 1"]
+
+
+def test_hostile_comments_take_no_time_and_no_room(tmp_path: Path) -> None:
+    comments = [
+        "#起始日期：[" + " " * 60_000,
+        "#交易合计：1笔" * 4000,
+        *(f"#账号：[2088{each:012}]" for each in range(2000)),
+    ]
+    found, notes = read_text(tmp_path, "\n".join([*comments, bills.TRADE_COLUMNS, trade_row("A1")]))
+    assert (len(found), len(notes.merchants)) == (1, reader.KEPT_MAX + 1)
 
 
 def test_file_that_is_cut_off_says_so(tmp_path: Path) -> None:

@@ -53,3 +53,8 @@ def test_more_rows_than_one_batch_are_added() -> None:
         rows.add(structs.replace(PAID, order=f"A{each}", trade=f"T{each}") for each in range(count))
         assert rows.complete() == count
         assert sum(1 for _ in rows.trades()) == count
+
+
+def test_order_is_new_once() -> None:
+    with sheet.opened() as rows:
+        assert [rows.is_new(*each) for each in (("shop", "A1"), ("shop", "A1"), ("isv/1", "A1"))] == [True, False, True]
