@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from deploy.process import Chore
 from ingest import answers as answer_checks
 from ingest.accounts_in_use import AccountsInUse
-from ingest.checkout import questions
+from ingest.checkout import merchant_keys, questions
 from ingest.checkout.merchant_keys import MerchantKeys
 from ingest.checkout.questions import Question
 from ingest.checkout.requests import BadRequest
@@ -40,7 +40,7 @@ BUSY = frozenset(
 )
 WHAT_TO_DO = (
     "Alipay refuses the question: check merchant_key_file (is its public key uploaded?), the account's numbers, and "
-    "that the product includes queries"
+    "that the product includes queries; of a service provider also app_auth_token_file"
 )
 
 
@@ -67,6 +67,7 @@ class Asker:
     ) -> None:
         self._session = session
         self._accounts = accounts
+        self._directory = directory
         self._keys = MerchantKeys(directory)
         self._receipts = receipts
         self._now_ms = now_ms
@@ -78,7 +79,9 @@ class Asker:
             key = self._keys.of(account)
             if key is None:
                 return Answered(kind=AnswerKind.REFUSED, detail="the account has no merchant_key_file")
-            question = questions.ask(account, order, key, now=times.from_epoch_ms(self._now_ms()))
+            token = merchant_keys.app_auth_token(account, self._directory)
+            now = times.from_epoch_ms(self._now_ms())
+            question = questions.ask(account, order, key, now=now, app_auth_token=token)
             received = await self._fetch(question)
         except BadKey as bad:
             return Answered(kind=AnswerKind.REFUSED, detail=str(bad))

@@ -114,6 +114,8 @@ def _keys(account: Account, directory: Path) -> Iterator[Finding]:
     yield from _retiring(account, ring, directory)
     if account.merchant_key_file:
         yield from _merchant_key(account, directory)
+    if account.app_auth_token_file:
+        yield from _app_auth_token(account, directory)
     if not expiring:
         yield Finding(name=name, state=FindingState.OK, detail=f"{len(ring.keys)} for {account.sign_type}")
 
@@ -145,6 +147,18 @@ def _merchant_key(account: Account, directory: Path) -> Iterator[Finding]:
         return
     yield from _secrecy(name, directory / str(account.merchant_key_file))
     yield Finding(name=name, state=FindingState.OK, detail=f"{account.merchant_key_file} signs Requests")
+
+
+def _app_auth_token(account: Account, directory: Path) -> Iterator[Finding]:
+    name = f"app_auth_token of {account.name}"
+    try:
+        merchant_keys.app_auth_token(account, directory)
+    except BadKey as bad:
+        advice = "put the token there that the merchant's authorisation gave you"
+        yield Finding(name=name, state=FindingState.WRONG, detail=str(bad), advice=advice)
+        return
+    yield from _secrecy(name, directory / str(account.app_auth_token_file))
+    yield Finding(name=name, state=FindingState.OK, detail=f"asks for the merchant {account.auth_app_id}")
 
 
 def _secrecy(name: str, file: Path) -> Iterator[Finding]:

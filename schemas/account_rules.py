@@ -71,6 +71,8 @@ def _request_faults(account: Account) -> list[str]:
             faults.append("merchant_certificate_file belongs to family openapi")
         elif not account.merchant_key_file or not account.root_certificates:
             faults.append("merchant_certificate_file needs merchant_key_file and root_certificates")
+    if account.app_auth_token_file and (account.family is not Family.OPENAPI or not account.auth_app_id):
+        faults.append("app_auth_token_file belongs to family openapi, to an account with one merchant in auth_app_id")
     faults += [
         f"{name} must be a complete https address (http for a sandbox), without a query"
         for name, address in (("notify_url", account.notify_url), ("gateway_url", account.gateway_url))
@@ -91,7 +93,15 @@ def _query_faults(account: Account) -> list[str]:
     if account.family is Family.ANTOM and not account.gateway_url:
         faults.append("queries needs gateway_url, the address of inquiryPayment in your region")
     if account.auth_app_ids:
-        faults.append("queries is not for service providers: their merchants' tokens are not known here")
+        faults.append(
+            "queries at an account of several merchants: give each merchant that is asked about an account of its own, "
+            "with its auth_app_id and app_auth_token_file"
+        )
+    elif account.auth_app_id not in (None, account.app_id) and not account.app_auth_token_file:
+        # Without it Alipay answers about the provider's own trade of that number.
+        faults.append(
+            "queries for another merchant, auth_app_id, needs app_auth_token_file, the token that it gave you"
+        )
     return faults
 
 

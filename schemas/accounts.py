@@ -105,6 +105,7 @@ class Account(Struct, frozen=True, kw_only=True):
     merchant_certificate_file: str | None = None
     notify_url: str | None = None  # of Requests that name none
     gateway_url: str | None = None  # of the family's production if there is none
+    app_auth_token_file: str | None = None  # by which a service provider asks for its merchant `auth_app_id`
     queries: bool = False  # ask Alipay about orders that are not paid after a time
 
     @property

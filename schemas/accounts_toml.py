@@ -135,7 +135,8 @@ def _end_ms(given: Any) -> int | None:
 
 _TEXTS = (
     "seller_id partner app_id auth_app_id first_auth_app_id client_id public_path md5_key_file merchant_key_file "
-    "merchant_certificate_file notify_url gateway_url notify_verify_url charset currency retry_profile"
+    "merchant_certificate_file app_auth_token_file notify_url gateway_url notify_verify_url charset currency "
+    "retry_profile"
 ).split()
 _NO_SETTINGS = frozenset({"name", "retiring", "auth_app_ids"})
 

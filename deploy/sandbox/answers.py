@@ -61,7 +61,7 @@ class TradeQueries:
         except RefusedRequestError as refused:
             return _open_answer({"code": "40002", "msg": "Invalid Arguments", "sub_code": f"isv.{refused.code}"}, None)
         account, order = request.account, request.required("out_trade_no")
-        last = self._trades.of(account.identity.name, order)
+        last = self._trades.of(account.identity.name, order, auth_app_id=account.identity.auth_app_id)
         if last is None:
             error = {"code": "40004", "msg": "Business Failed", "sub_code": "ACQ.TRADE_NOT_EXIST"}
             return _open_answer(error, account)

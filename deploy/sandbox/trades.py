@@ -17,14 +17,15 @@ _OF_A_STATE = frozenset({
 
 
 class Trades:
-    """The last notification of each order, by account and number."""
+    """The last notification of each order, by account, a service provider's merchant if it is one, and number."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[tuple[str, str], UnsignedNotification] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str, str], UnsignedNotification] = OrderedDict()
 
     def note(self, notification: UnsignedNotification) -> None:
         """Remember a notification before it is delivered."""
-        kind, key = notification.facts.kind, (notification.account.identity.name, notification.order)
+        identity = notification.account.identity
+        kind, key = notification.facts.kind, (identity.name, identity.auth_app_id, notification.order)
         is_refund = kind in (MessageKind.REFUND, MessageKind.REFUND_ACTION) and notification.facts.names_order
         if kind not in _OF_A_STATE and not is_refund:
             return
@@ -34,6 +35,6 @@ class Trades:
         while len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
 
-    def of(self, account: str, order: str) -> UnsignedNotification | None:
+    def of(self, account: str, order: str, *, auth_app_id: str = "") -> UnsignedNotification | None:
         """Return the last notification of an order; `None` if Alipay has no trade of it."""
-        return self._last.get((account, order))
+        return self._last.get((account, auth_app_id, order))

@@ -7,6 +7,7 @@ The key is in no repr, and errors never contain a file's content.
 """
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 RSA_BITS_MIN = 1024  # Alipay still accepts such keys from merchants that sign with RSA
 RSA2_BITS_MIN = 2048
+
+_TOKEN = re.compile(rb"[A-Za-z0-9_-]{8,128}")
 
 SigningKey = rsa.RSAPrivateKey | Md5Secret
 
@@ -113,6 +116,24 @@ def private_key(content: bytes) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < RSA_BITS_MIN:
         raise BadKey(f"is not an RSA private key of at least {RSA_BITS_MIN} bits")
     return key
+
+
+def app_auth_token(account: Account, directory: Path) -> str:
+    """Return the token by which a service provider asks for its merchant; empty if the account has none.
+
+    Raises:
+        BadKey: the file cannot be read, or has no token. The message names the file and does not contain it.
+    """
+    if account.app_auth_token_file is None:
+        return ""
+    return _parsed(directory, account.app_auth_token_file, _token)
+
+
+def _token(content: bytes) -> str:
+    token = content.strip()
+    if not _TOKEN.fullmatch(token):
+        raise BadKey("has no app_auth_token: it is one word of letters, digits, - and _")
+    return token.decode("ascii")
 
 
 def _certified(account: Account, key: rsa.RSAPrivateKey, file: str, directory: Path) -> MerchantKey:

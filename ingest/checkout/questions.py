@@ -38,21 +38,25 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return urlsplit(self.url).path
 
 
-def ask(account: Account, order: str, key: MerchantKey, *, now: datetime) -> Question:
+def ask(account: Account, order: str, key: MerchantKey, *, now: datetime, app_auth_token: str = "") -> Question:
     """Return the signed question about this order of the account.
+
+    `app_auth_token` names the merchant that a service provider asks for; only the Open Platform has such tokens.
 
     Raises:
         BadRequest: the order number cannot be asked about: it is too long, for example.
     """
     if account.family is Family.ANTOM:
         return _of_antom(account, order, key, now)
-    is_open = account.family is Family.OPENAPI
-    body = _of_open_platform(account, order, key, now) if is_open else _of_old_gateway(account, order, key)
+    if account.family is Family.OPENAPI:
+        body = _of_open_platform(account, order, key, now, app_auth_token)
+    else:
+        body = _of_old_gateway(account, order, key)
     url = account.gateway_url or payments.GATEWAYS[account.family]
     return Question(url=url, headers={"Content-Type": _FORM}, body=body.encode("ascii"))
 
 
-def _of_open_platform(account: Account, order: str, key: MerchantKey, now: datetime) -> str:
+def _of_open_platform(account: Account, order: str, key: MerchantKey, now: datetime, app_auth_token: str) -> str:
     assert isinstance(key.key, rsa.RSAPrivateKey)
     params = {
         "app_id": account.app_id or "",
@@ -64,6 +68,7 @@ def _of_open_platform(account: Account, order: str, key: MerchantKey, now: datet
         "version": "1.0",
         "app_cert_sn": key.app_cert_sn,
         "alipay_root_cert_sn": key.root_cert_sn,
+        "app_auth_token": app_auth_token,
         "biz_content": msgspec.json.encode({"out_trade_no": order}).decode(),
     }
     return requests.app_pay_order_string(params, key=key.key)

@@ -203,6 +203,28 @@ def test_merchant_key_is_read_and_must_be_secret(open_to_all: Path) -> None:
     assert {finding.state for finding in doctor._keys(shop, tmp_path)} == {FindingState.OK}
 
 
+def test_token_of_a_providers_merchant_is_read_and_must_be_secret(open_to_all: Path) -> None:
+    table = {
+        "family": "openapi",
+        "sign_type": "RSA2",
+        "app_id": "2021",
+        "auth_app_id": "2022",
+        "keys": ["alipay.pem"],
+        "app_auth_token_file": "a.token",
+    }
+    isv = accounts_toml.parse({"accounts": {"isv": table}})["isv"]
+    alipay.written(open_to_all, "alipay.pem", alipay.pem(alipay.rsa_key()))
+    (missing, _) = doctor._keys(isv, open_to_all)
+    assert (missing.state, "a.token cannot be read" in missing.detail) == (FindingState.WRONG, True)
+    file = open_to_all / "a.token"
+    file.write_text("2026BBtoken\n")
+    file.chmod(0o644)
+    exposed, read, _ = doctor._keys(isv, open_to_all)
+    assert (exposed.state, read.state, "2022" in read.detail) == (FindingState.WRONG, FindingState.OK, True)
+    file.chmod(0o600)
+    assert {finding.state for finding in doctor._keys(isv, open_to_all)} == {FindingState.OK}
+
+
 def test_callbacks_are_read_and_their_secrets_must_be_secret(open_to_all: Path) -> None:
     assert [*doctor._callbacks(None)] == []
     file, secret = open_to_all / "callbacks.toml", open_to_all / "shop.secret"

@@ -42,7 +42,16 @@ def faults_of(**settings: Any) -> str:
         ({"queries": True, "merchant_key_file": "k", "family": "antom", "client_id": "C"}, "queries needs gateway_url"),
         (
             {"queries": True, "merchant_key_file": "k", "family": "openapi", "app_id": "A", "auth_app_id": ["B"]},
-            "queries is not for service providers",
+            "queries at an account of several merchants",
+        ),
+        (
+            {"queries": True, "merchant_key_file": "k", "family": "openapi", "app_id": "A", "auth_app_id": "B"},
+            "queries for another merchant, auth_app_id, needs app_auth_token_file",
+        ),
+        ({"app_auth_token_file": "t"}, "app_auth_token_file belongs to family openapi"),
+        (
+            {"family": "openapi", "sign_type": "RSA2", "app_id": "A", "app_auth_token_file": "t"},
+            "to an account with one merchant in auth_app_id",
         ),
         ({"merchant_certificate_file": "c"}, "merchant_certificate_file belongs to family openapi"),
         ({"notify_url": "https://pay.example/n?a=1"}, "notify_url must be a complete https address"),

@@ -36,6 +36,19 @@ def account(**settings: object) -> Account:
     return accounts_toml.parse({"accounts": {"shop": table | settings}})["shop"]
 
 
+def test_token_of_a_merchant_is_one_word_and_in_no_error(tmp_path: Path) -> None:
+    shop = account(auth_app_id="2022", app_auth_token_file="a.token")
+    assert merchant_keys.app_auth_token(account(), tmp_path) == ""
+    for content, fault in (("2026BBt0ken-_\n", ""), ("two words1", "has no app_auth_token"), ("", "has no app_auth")):
+        alipay.written(tmp_path, "a.token", content.encode())
+        if not fault:
+            assert merchant_keys.app_auth_token(shop, tmp_path) == content.strip()
+            continue
+        with pytest.raises(BadKey, match=fault) as refused:
+            merchant_keys.app_auth_token(shop, tmp_path)
+        assert not content or content not in str(refused.value)
+
+
 def issued(name: str, key: rsa.RSAPrivateKey, issuer: rsa.RSAPrivateKey) -> bytes:
     now = datetime.now(UTC)
     named = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, "Root")]

@@ -41,6 +41,14 @@ def test_question_to_the_open_platform_signs_sign_type_too() -> None:
     assert signing.verify(text, given["sign"], sign_type="RSA2", key=PUBLIC)
 
 
+def test_question_for_a_providers_merchant_has_its_token_and_signs_it() -> None:
+    given = parameters(questions.ask(OPEN, "A-1", KEY, now=NOW, app_auth_token="2026BBtoken"))
+    assert given["app_auth_token"] == "2026BBtoken"
+    text = signing.canonical(given.items(), charset="utf-8", left_out=("sign",))
+    assert signing.verify(text, given["sign"], sign_type="RSA2", key=PUBLIC)
+    assert "app_auth_token" not in parameters(questions.ask(OPEN, "A-1", KEY, now=NOW))
+
+
 def test_question_to_the_old_gateway_names_the_partner() -> None:
     question = questions.ask(OLD, "A-1", KEY, now=NOW)
     given = parameters(question)
