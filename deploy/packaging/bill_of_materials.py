@@ -3,8 +3,8 @@
     python -m deploy.packaging.bill_of_materials      which `make lock` calls
 
 `cyclonedx-py` writes it, without a time or a random number, so that the same lock always gives the same file. It lists
-what the lock can install: the image has those without a marker, or whose marker is true on Linux. Packages of the base
-image are not in it.
+the packages that the lock can install: the image has those without a marker, or whose marker is true on Linux. Packages
+of the base image are not in it.
 """
 
 import json
