@@ -7,6 +7,8 @@ from schemas.accounts import Account, Family
 from schemas.dispositions import Disposition, Reason
 from schemas.notification import Notification, Unreadable
 
+_ANTOM = Family.ANTOM  # read once, because each record asks for it
+
 
 def read(body: bytes, account: Account, *, is_confirmed: bool = False, is_answer: bool = False) -> Notification:
     """Return the meaning of a body for this account. `is_confirmed`: notify_verify confirmed that it is for it.
@@ -18,7 +20,7 @@ def read(body: bytes, account: Account, *, is_confirmed: bool = False, is_answer
     """
     if is_answer:
         return interpret_answer.read(body, account)
-    if account.family is Family.ANTOM:
+    if account.family is _ANTOM:
         return interpret_antom.read(body, account)
     try:
         fields = form.read(body)

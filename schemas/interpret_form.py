@@ -25,8 +25,8 @@ from schemas.orders import News, Refund
 BATCH_ENTRIES_MAX = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and lone surrogates, which only JSON can have
-_TRADE_SYNC = forms.TRADE_SYNC.decode()
-_BATCH_REFUND = forms.BATCH_REFUND.decode()
+_TRADE_SYNC, _BATCH_REFUND = forms.TRADE_SYNC.decode(), forms.BATCH_REFUND.decode()
+_OPENAPI, _PAID, _PAYMENT = Family.OPENAPI, News.PAID, Kind.PAYMENT  # read once, because each payment asks for them
 _REFUNDED, _CANCELLED = "refundFPAction", "reverseAction"  # of notify_action_type
 _REFUND_FIELDS = ("gmt_refund", "refund_status", "refund_amount", "out_biz_no", "out_request_no")
 _DELIVERY_FIELDS = frozenset({b"notify_time"})  # differ between two deliveries of the same content
@@ -287,7 +287,7 @@ def _escaped(text: str) -> str:
 def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
     for name in ("notify_id", "out_trade_no", "trade_no", "trade_status"):
         fields.required(name)
-    openapi = account.family is Family.OPENAPI
+    openapi = account.family is _OPENAPI
     currency = fields.get("trans_currency" if openapi else "currency") or account.currency
     amount = money.parse_major(fields.required("total_amount" if openapi else "total_fee"), currency)
     if amount.minor == 0:
@@ -298,7 +298,7 @@ def _trade(fields: _Fields, account: Account, digest: bytes) -> Notification:
     if has_refund and news is News.REFUNDED and (refunded is None or refunded.minor < amount.minor):
         refunded = amount  # refunds close a trade only when they have reached its whole amount
     return Notification(
-        kind=Kind.REFUND if has_refund else Kind.PAYMENT,
+        kind=Kind.REFUND if has_refund else _PAYMENT,
         news=news,
         amount=amount,
         refunded_total=refunded,
@@ -348,7 +348,7 @@ def _news(fields: _Fields, *, has_refund: bool) -> tuple[News, datetime | None]:
         case "TRADE_SUCCESS" | "TRADE_PENDING" if has_refund:
             return News.PARTLY_REFUNDED, refunded_at
         case "TRADE_SUCCESS":
-            return News.PAID, paid_at
+            return _PAID, paid_at
         case "TRADE_PENDING":
             return News.FROZEN, paid_at
         case "TRADE_FINISHED":
