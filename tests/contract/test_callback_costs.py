@@ -33,7 +33,7 @@ _OF_POSTGRES = """
 """
 _READ = """
     SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables
-    WHERE relname = 'callback_deliveries'
+    WHERE relid = 'callback_deliveries'::regclass
 """
 
 
