@@ -2,7 +2,7 @@
 
 from contextlib import AsyncExitStack
 
-from deploy.cluster.settings import ClusterSettings, postgres_address
+from deploy.cluster.settings import ClusterSettings, rotating_postgres_address
 from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.database import Database, DatabaseLimits
 from workers.postgres.leadership import Leadership
@@ -20,7 +20,7 @@ async def opened(
         DatabaseNotUsable, InfrastructureDown: as `Database.open`.
     """
     limits = DatabaseLimits(connections_min=1, connections_max=CONNECTIONS_MAX)
-    address = postgres_address(settings)
+    address = rotating_postgres_address(settings)
     database = await Database.open(address, limits=limits)
     stack.push_async_callback(database.close)
     reads = await Database.open_for_reads(address)

@@ -15,7 +15,7 @@ from deploy import process, tracing
 from deploy.authentication import Authenticator, FilesInUse
 from deploy.cluster import connections, housekeeping
 from deploy.cluster.peers import PeerAddress, Peers
-from deploy.cluster.settings import ClusterSettings, peer_addresses, postgres_address
+from deploy.cluster.settings import ClusterSettings, peer_addresses, rotating_postgres_address
 from deploy.key_inventory import KeyInventory
 from deploy.logs import LogWriter
 from deploy.request_signing import RequestSigner
@@ -74,7 +74,7 @@ async def running(
             tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
         )
         store = await PostgresOrderStore.open(
-            postgres_address(settings),
+            rotating_postgres_address(settings),
             holder=connections.name("console"),
             has_relay=False,
         )

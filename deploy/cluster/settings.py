@@ -4,7 +4,8 @@ An address that contains a password can be given in a file, because child proces
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,11 @@ class ServerSettings(Settings):
         "reassigned.",
     )
     postgres: str = Field("", repr=False, description="Address of the order store: postgresql://user@host/database.")
-    postgres_file: Path | None = Field(None, description="File with that address, if it contains a password.")
+    postgres_file: Path | None = Field(
+        None,
+        description="File with that address, if it contains a password. Workers and consoles read it at each new "
+        "connection.",
+    )
     redis: str = Field(
         "",
         repr=False,
@@ -144,6 +149,16 @@ def postgres_address(settings: ServerSettings) -> str:
         UnreadableFile: none is set, or it is not an address of PostgreSQL.
     """
     return _address(settings.postgres, settings.postgres_file, "POSTGRES", POSTGRES_SCHEMES)
+
+
+def rotating_postgres_address(settings: ServerSettings) -> Callable[[], str]:
+    """Return a function that returns the address of the order store, read from its file again.
+
+    Raises:
+        UnreadableFile: as `postgres_address`; also from the function.
+    """
+    postgres_address(settings)  # a start is refused by the setting's name
+    return partial(postgres_address, settings)
 
 
 def redis_address(settings: ServerSettings) -> str | None:

@@ -17,7 +17,7 @@ from deploy.authentication import Authenticator, FilesInUse, forgeable_confirmat
 from deploy.callbacks_file import CallbacksFile
 from deploy.cluster import callback_store, connections, housekeeping
 from deploy.cluster.client_log import ClientLog
-from deploy.cluster.settings import ClusterSettings, UnreadableFile, postgres_address, redis_address
+from deploy.cluster.settings import ClusterSettings, UnreadableFile, redis_address, rotating_postgres_address
 from deploy.embedded.locks import LocalLocks
 from deploy.logs import LogWriter
 from deploy.process import Chore
@@ -93,7 +93,7 @@ async def running(
             tracing.running(settings, log_writer, system="kafka", group=settings.group, prefix=settings.topic_prefix)
         )
         client_log = stack.enter_context(ClientLog())
-        store = await PostgresOrderStore.open(postgres_address(settings), holder=name, clock=clock)
+        store = await PostgresOrderStore.open(rotating_postgres_address(settings), holder=name, clock=clock)
         stack.push_async_callback(store.close)
         locks = await _locks(settings, stack)
         worker_metrics = metrics.WorkerMetrics(registry, accounts, now_ms=now_ms)
@@ -201,7 +201,7 @@ async def running(
             partial(housekeeping.watch_lag, source, worker_metrics, group=settings.group),
             partial(housekeeping.prune, store, now_ms, lambda: config.clock_watch.is_trusted),
             partial(housekeeping.add_up_counts, store),
-            WakeListener(postgres_address(settings), store.woken).run,
+            WakeListener(rotating_postgres_address(settings), store.woken).run,
             process.reloading(config, settings, registry, log_writer),
             process.watching_clock(config, registry, log_writer, clock),
             learnt.run,

@@ -409,6 +409,42 @@ async def test_read_only_database_pauses_the_worker(place: Cluster, store: Postg
     assert await ends(store, "N1") == []
 
 
+async def test_replaced_password_is_read_at_the_next_connection(place: Cluster) -> None:
+    role, url = f"r{place.name}", [place.url]
+    owner = await asyncpg.connect(place.url)
+    await owner.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'first'")
+
+    def of(password: str) -> str:
+        return f"postgresql://{role}:{password}@{place.url.rpartition('@')[2]}"
+
+    url[0] = of("first")
+    store = await PostgresOrderStore.open(lambda: url[0], holder="worker", now_ms=Time(), limits=QUICK)
+    try:
+        await pay(store, "N1")
+        await owner.execute(f"ALTER ROLE {role} PASSWORD 'second'")
+        await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
+        with pytest.raises(InfrastructureDown, match="28P01"):
+            await until_refused(lambda: pay(store, "N2", 2))
+        url[0] = of("second")
+        await until_done(lambda: pay(store, "N2", 2))
+        assert await ends(store, "N2") == [Disposition.APPLIED]
+    finally:
+        await store.close()
+        await owner.close()
+
+
+async def until_refused(work: Callable[[], Awaitable[Any]]) -> None:
+    """Raise once the server refuses the password."""
+    async with asyncio.timeout(RECOVERED_WITHIN_S):
+        while True:
+            try:
+                await work()
+            except InfrastructureDown as error:
+                if "28P01" in str(error):
+                    raise
+            await asyncio.sleep(0.05)
+
+
 async def test_session_that_may_only_read_is_replaced(place: Cluster) -> None:
     """As those of before a failover, or of while the database was made read-only for its disk."""
     stranger = await asyncpg.connect(place.url)

@@ -79,6 +79,8 @@ class SqlConnection(Protocol):
 
 
 Work = Callable[[SqlConnection], Awaitable[T]]
+# A function is asked for the address at each new connection, since its password may have been replaced.
+Address = str | Callable[[], str]
 
 
 class DatabaseNotUsable(Exception):
@@ -119,7 +121,7 @@ class Database:
         self._trouble = StoreTrouble()
 
     @classmethod
-    async def open(cls, dsn: str, *, limits: DatabaseLimits, clock: DatabaseClock | None = None) -> "Database":
+    async def open(cls, dsn: Address, *, limits: DatabaseLimits, clock: DatabaseClock | None = None) -> "Database":
         """Open a pool on this database. The clock, if there is one, is kept right by its work.
 
         Raises:
@@ -136,7 +138,7 @@ class Database:
         return database
 
     @classmethod
-    async def open_for_reads(cls, dsn: str, *, limits: DatabaseLimits = OPERATORS) -> "Database":
+    async def open_for_reads(cls, dsn: Address, *, limits: DatabaseLimits = OPERATORS) -> "Database":
         """Open a pool for operators' reads on a database that another pool has checked. It connects at its first read.
 
         Raises:
@@ -309,10 +311,19 @@ class _Session:
             raise errors.translated(error) from error
 
 
-async def _pool(dsn: str, limits: DatabaseLimits, plans: Mapping[str, str]) -> Any:
+def address_now(dsn: Address) -> str:
+    """Return the present address."""
+    return dsn if isinstance(dsn, str) else dsn()
+
+
+async def _pool(dsn: Address, limits: DatabaseLimits, plans: Mapping[str, str]) -> Any:
+    async def connect(*_: Any, **options: Any) -> Any:
+        return await asyncpg.connect(address_now(dsn), **options)
+
     try:
         return await asyncpg.create_pool(
-            dsn,
+            address_now(dsn),
+            connect=connect,
             min_size=limits.connections_min,
             max_size=limits.connections_max,
             max_inactive_connection_lifetime=300,

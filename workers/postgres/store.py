@@ -36,7 +36,7 @@ from workers.postgres import (
     state_resend,
 )
 from workers.postgres.clock import DatabaseClock
-from workers.postgres.database import BRIEFLY, OPERATORS, Database, DatabaseLimits, SqlConnection
+from workers.postgres.database import BRIEFLY, OPERATORS, Address, Database, DatabaseLimits, SqlConnection
 from workers.postgres.feed import Feed
 from workers.postgres.leadership import Leadership
 from workers.postgres.marks import Marks
@@ -94,7 +94,7 @@ class PostgresOrderStore:
     @classmethod
     async def open(
         cls,
-        dsn: str,
+        dsn: Address,
         *,
         holder: str,
         now_ms: Callable[[], int] | None = None,

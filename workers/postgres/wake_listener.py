@@ -12,6 +12,8 @@ from contextlib import suppress
 
 import asyncpg
 
+from workers.postgres import database
+from workers.postgres.database import Address
 from workers.postgres.wakes import CHANNEL
 
 CONNECT_S = 5.0
@@ -24,7 +26,7 @@ class WakeListener:
     """A connection of its own that listens. It sets `woken`."""
 
     def __init__(
-        self, dsn: str, woken: asyncio.Event, *, again_s: float = AGAIN_S, alive_every_s: float = ALIVE_EVERY_S
+        self, dsn: Address, woken: asyncio.Event, *, again_s: float = AGAIN_S, alive_every_s: float = ALIVE_EVERY_S
     ) -> None:
         self._dsn = dsn
         self._woken = woken
@@ -41,7 +43,7 @@ class WakeListener:
     async def _listen(self) -> None:
         """Listen until the connection is lost."""
         connection = await asyncpg.connect(
-            self._dsn,
+            database.address_now(self._dsn),
             timeout=CONNECT_S,
             command_timeout=ANSWER_S,
             statement_cache_size=0,

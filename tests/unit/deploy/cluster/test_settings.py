@@ -129,3 +129,13 @@ def test_peers_are_names_or_addresses_with_a_port() -> None:
 def test_peer_without_a_usable_port_is_refused(text: str) -> None:
     with pytest.raises(UnreadableFile, match="PEERS"):
         settings.peer_addresses(configured(PEERS=text))
+
+
+def test_address_in_a_file_is_read_again_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "postgres"
+    with pytest.raises(UnreadableFile, match="POSTGRES_FILE"):
+        settings.rotating_postgres_address(configured(POSTGRES_FILE=file))
+    file.write_text("postgresql://u:first@db/orders\n")
+    address = settings.rotating_postgres_address(configured(POSTGRES_FILE=file))
+    file.write_text("postgresql://u:second@db/orders\n")
+    assert address() == "postgresql://u:second@db/orders"

@@ -72,7 +72,8 @@ def test_failure_of_the_connection_is_an_outage(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "is_answered"), [("23505", True), ("55P03", True), ("57P01", False), ("08006", False)]
+    ("state", "is_answered"),
+    [("23505", True), ("55P03", True), ("57P01", False), ("08006", False), ("25006", False)],
 )
 def test_connection_is_usable_after_an_answered_error(state: str, is_answered: bool) -> None:
     assert errors.is_answered(raised(server_error(state))) is is_answered
