@@ -5,12 +5,12 @@ from aiohttp import web
 from schemas import money
 from workers.admin import bill_shapes, csv_rows, responses
 from workers.admin.bill_shapes import DifferenceAnswer
+from workers.admin.bills import IMPORTS_SHOWN
 from workers.admin.pages import ConsoleFrame
 from workers.admin.responses import ApiError
 from workers.bills import DIFFERENCES_MAX, BillImport, BillsPort, DifferenceKind
 from workers.long_poll import OrderChanges
 
-IMPORTS_SHOWN = 50
 DIFFERENCES_SHOWN = 100
 _NUMBER = "{number:[0-9]{1,18}}"
 COLUMNS = (

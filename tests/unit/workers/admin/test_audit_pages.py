@@ -89,3 +89,11 @@ async def test_event_that_was_published_again_links_to_its_order() -> None:
     async with serving(world) as client:
         (entry,) = (await (await client.get("/api/audit?action=resend")).json())["entries"]
     assert (entry["subject"], entry["order"], entry["link"]) == ("shop:A/1:2", "A/1", "/orders/shop/A%2F1")
+
+
+async def test_import_of_a_bill_links_to_its_report() -> None:
+    world = World()
+    world.store.audit.append(("bill_import", "bill:7", "lee", "shop: bill.csv, 2 differences"))
+    async with serving(world) as client:
+        (entry,) = (await (await client.get("/api/audit?action=bill_import")).json())["entries"]
+    assert (entry["subject"], entry["link"], "order" in entry) == ("bill:7", "/bills/7", False)
