@@ -30,6 +30,7 @@ COMMANDS = (
     "callbacks",
     "bill",
     "verify",
+    "shadow",
     "keys",
     "doctor",
     "topics",

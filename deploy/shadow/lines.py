@@ -1,0 +1,150 @@
+"""Read notifications from JSON lines: an export of the old handler, or an access log that holds the bodies.
+
+One JSON object a line. nginx writes such lines with `log_format … escape=json` and `$request_body`, HAProxy with a
+`log-format`; deploy/docs/moving.md has both, and the table of the fields. Unknown fields are ignored.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, BinaryIO
+
+from deploy.shadow.shapes import MirroredRequest, OldAction, OldReaction, OldState
+from deploy.shadow.state_words import UnknownState, state_of
+from schemas import times
+
+LINE_BYTES_MAX = 512 * 1024  # a body of 64 KiB, escaped, with its answer
+_EPOCH_MS_MIN = 1e11  # a number above is of milliseconds
+_HEADERS = {
+    "content_type": "content-type", "client_id": "client-id", "request_time": "request-time", "signature": "signature",
+}  # fmt: skip
+_ABSENT = ("", "-")  # as access logs write a missing value
+
+
+class BadLine(ValueError):
+    """The line is no notification; the message names the fault."""
+
+
+def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None, int]]:
+    """Yield each line with its number, from 1, and its size in the file. A line above `LINE_BYTES_MAX` is `None`."""
+    number = 0
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        size = len(line)
+        if size <= LINE_BYTES_MAX:
+            yield number, line, size
+            continue
+        while not line.endswith(b"\n") and (line := file.readline(LINE_BYTES_MAX)):
+            size += len(line)
+        yield number, None, size
+
+
+def as_object(line: bytes) -> dict[str, Any]:
+    """Return the JSON object of a line.
+
+    Raises:
+        BadLine: it has none.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadLine("is not JSON; an access log needs escape=json and UTF-8") from None
+    if not isinstance(found, dict):
+        raise BadLine("is not a JSON object")
+    return found
+
+
+def request(line: bytes, *, now_ms: int, words: dict[str, OldState]) -> MirroredRequest:
+    """Return the notification of a line. One without a time counts as received at `now_ms`.
+
+    Raises:
+        BadLine: a field is missing or cannot be read.
+    """
+    fields = as_object(line)
+    request, stamped = _text(fields, "request"), _text(fields, "time")
+    headers = {header: value for name, header in _HEADERS.items() if (value := _text(fields, name))}
+    has_identity = bool(request or stamped)
+    return MirroredRequest(
+        account=_text(fields, "account"),
+        target=_text(fields, "path"),
+        method=_text(fields, "method") or "POST",
+        received_at_ms=moment_ms(stamped) if stamped else now_ms,
+        headers=headers,
+        body=_body(fields),
+        request=request,
+        line_digest=blake2b(line.strip(), digest_size=16).digest() if has_identity else b"",
+        old=_old(fields, words),
+    )
+
+
+def moment_ms(text: str) -> int:
+    """Return a time as epoch milliseconds: seconds with a fraction (`$msec`), milliseconds, or ISO 8601 with a zone.
+
+    Raises:
+        BadLine: another form.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadLine("time is neither seconds since 1970 nor ISO 8601") from None
+        if moment.tzinfo is None:
+            raise BadLine("time has no zone") from None
+        return times.to_epoch_ms(moment)
+    if not 0 < number < 1e14:
+        raise BadLine("time is out of range")
+    return round(number if number > _EPOCH_MS_MIN else number * 1000)
+
+
+def _body(fields: dict[str, Any]) -> bytes:
+    encoded = _text(fields, "body_base64")
+    if encoded:
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            raise BadLine("body_base64 is not base64") from None
+    body = fields.get("body")
+    if not isinstance(body, str) or body in _ABSENT:
+        raise BadLine("body is missing: the log must hold the request's body")
+    try:
+        return body.encode()
+    except UnicodeEncodeError:
+        raise BadLine("body is not text; write it as body_base64") from None
+
+
+def _old(fields: dict[str, Any], words: dict[str, OldState]) -> OldReaction | None:
+    status, action = _text(fields, "status"), _text(fields, "old_did")
+    answer, state = fields.get("answer"), _text(fields, "old_state")
+    if status and not (status.isascii() and status.isdigit() and len(status) == 3):
+        raise BadLine("status is no HTTP status")
+    if answer is not None and not isinstance(answer, str):
+        raise BadLine("answer is no text")
+    if action and action not in {each.value for each in OldAction}:
+        raise BadLine(f"old_did is none of {', '.join(OldAction)}")
+    if not (status or answer is not None or action or state):
+        return None
+    try:
+        known_state = state_of(state, words) if state else None
+    except UnknownState as error:
+        raise BadLine(str(error)) from None
+    return OldReaction(
+        status=int(status) if status else None,
+        body=answer,
+        action=OldAction(action) if action else None,
+        state=known_state,
+    )
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name, "")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if value is None:
+            return ""
+        raise BadLine(f"{name} is neither text nor a number")
+    text = str(value)
+    return "" if text in _ABSENT else text
