@@ -59,6 +59,8 @@ def violated_table(error: BaseException) -> str | None:
 
 def translated(error: Exception) -> Exception:
     """Return the workers' error for this one. Raise it `from` the original, which the functions above look at."""
+    if isinstance(error, asyncpg.ClientConfigurationError):  # its text may quote a piece of the password
+        return InfrastructureDown("PostgreSQL: its address is malformed")
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return RecordRefused(str(error))  # a value that could not even be sent
     if not isinstance(error, asyncpg.PostgresError):

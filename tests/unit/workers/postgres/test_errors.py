@@ -79,6 +79,12 @@ def test_connection_is_usable_after_an_answered_error(state: str, is_answered: b
     assert errors.is_answered(raised(server_error(state))) is is_answered
 
 
+def test_malformed_address_is_no_fault_of_a_record_and_is_not_quoted() -> None:
+    translated = errors.translated(exceptions.ClientConfigurationError("invalid DSN: secret"))
+    assert type(translated) is InfrastructureDown
+    assert "secret" not in str(translated)
+
+
 def test_only_a_unique_violation_names_its_table() -> None:
     taken: Exception = exceptions.PostgresError.new({"C": "23505", "M": "taken", "t": "orders"})
     assert errors.violated_table(raised(taken)) == "orders"
