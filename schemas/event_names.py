@@ -51,7 +51,7 @@ class EventNames(Struct, frozen=True, kw_only=True):
 
     def of(self, event: Outgoing) -> Outgoing:
         """Return the event as consumers get it: with this deployment's type, and the URL of its schema."""
-        schema = _schema_header(self.schema_base, event.topic)
+        schema = _schema_header(self, event.topic)
         if self.type_prefix == TYPE_PREFIX:  # nearly always, and done for each event
             return Outgoing(
                 id=event.id, topic=event.topic, key=event.key, value=event.value, headers=(*event.headers, schema)
@@ -82,9 +82,9 @@ LOGICAL = EventNames()
 
 
 @lru_cache
-def _schema_header(schema_base: str, topic: str) -> tuple[str, bytes]:
+def _schema_header(names: EventNames, topic: str) -> tuple[str, bytes]:
     """Return the header with the URL of the schema; cached, because each event has it."""
-    return DATASCHEMA, (schema_base + SCHEMA_FILES[topic]).encode()
+    return DATASCHEMA, names.schema_of(topic).encode()
 
 
 def faults(type_prefix: str, schema_base: str) -> list[str]:
