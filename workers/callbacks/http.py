@@ -1,7 +1,11 @@
 """One attempt at a callback: a POST by aiohttp's client, to an allowed address, with every part of it bounded.
 
 No redirect is followed, no proxy of the environment is asked, nothing is unpacked, and of the answer's body only so
-much is read as lets the connection be used again.
+much is read as lets the connection be used again. The status decides, whatever becomes of the body: an endpoint that
+has answered 2xx has the event.
+
+A server may close a connection at the moment when a request comes on it that was idle before. Such a request is sent
+again at once, on another connection; the endpoint knows a copy by its id.
 """
 
 import asyncio
@@ -9,6 +13,7 @@ import ipaddress
 import ssl
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,7 +23,7 @@ from aiohttp.abc import AbstractResolver
 from workers.callbacks.addresses import Allowed, CheckedResolver, ForbiddenAddress
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.messages import Message
-from workers.callbacks.schedule import CallbackAnswer, CallbackOutcome
+from workers.callbacks.schedule import RETRY_AFTER_MS_MAX, CallbackAnswer, CallbackOutcome
 
 USER_AGENT = "alipay-notify"
 BODY_BYTES_MAX = 16 * 1024  # of an answer, read and dropped
@@ -27,6 +32,14 @@ DETAIL_CHARACTERS_MAX = 200
 # Less than servers keep an idle connection: an attempt on one that they are closing would fail. A new connection goes
 # to an address that is resolved and checked anew.
 IDLE_S = 1.0
+
+
+class _Attempt:
+    """One attempt while it runs. `answer` is there as soon as the status is."""
+
+    def __init__(self) -> None:
+        self.is_reused = False  # whether the connection had another request before
+        self.answer: CallbackAnswer | None = None
 
 
 class HttpPoster:
@@ -60,21 +73,36 @@ class HttpPoster:
         """Return the outcome of an attempt; it takes at most the endpoint's time-out."""
         if (forbidden := self._forbidden(endpoint)) is not None:
             return forbidden
+        attempt = _Attempt()
         try:
             async with asyncio.timeout(endpoint.timeout_s):
-                return await self._post(endpoint, message)
+                await self._post(endpoint, message, attempt)
         except TimeoutError:
-            return CallbackAnswer(outcome=CallbackOutcome.TIMEOUT, detail=f"no answer within {endpoint.timeout_s:g} s")
+            detail = f"no answer within {endpoint.timeout_s:g} s"
+            failed = CallbackAnswer(outcome=CallbackOutcome.TIMEOUT, detail=detail)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _failed(error)
+            failed = _failed(error)
+        return attempt.answer or failed
 
-    async def _post(self, endpoint: Endpoint, message: Message) -> CallbackAnswer:
+    async def _post(self, endpoint: Endpoint, message: Message, attempt: _Attempt) -> None:
+        while True:
+            attempt.is_reused = False
+            try:
+                return await self._post_once(endpoint, message, attempt)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # Each one that was closed leaves the pool, so this ends with a new connection at the latest.
+                if attempt.answer is not None or not attempt.is_reused:
+                    raise
+
+    async def _post_once(self, endpoint: Endpoint, message: Message, attempt: _Attempt) -> None:
         session = self._sessions[urlsplit(endpoint.url).scheme]
         headers = message.headers(endpoint.secrets, at_s=self._now_ms() // 1000)
-        async with session.post(endpoint.url, data=message.body, headers=headers, allow_redirects=False) as response:
+        async with session.post(
+            endpoint.url, data=message.body, headers=headers, allow_redirects=False, trace_request_ctx=attempt
+        ) as response:
+            attempt.answer = _answer(response.status, response.headers.get("Retry-After", ""))
             if await _is_longer(response):
                 response.close()
-            return _answer(response.status, response.headers.get("Retry-After", ""))
 
     def _forbidden(self, endpoint: Endpoint) -> CallbackAnswer | None:
         """Return the refusal of a URL whose host is an address: aiohttp asks no resolver for one."""
@@ -96,8 +124,11 @@ class HttpPoster:
             keepalive_timeout=IDLE_S,
             ssl=self._tls or True,
         )
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
         return ClientSession(
             connector=connector,
+            trace_configs=[tracing],
             headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=ClientTimeout(total=None),  # `post` has one for all parts together
@@ -106,6 +137,10 @@ class HttpPoster:
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
         )
+
+
+async def _note_reuse(session: ClientSession, context: Any, parameters: aiohttp.TraceConnectionReuseconnParams) -> None:
+    context.trace_request_ctx.is_reused = True
 
 
 async def _is_longer(response: aiohttp.ClientResponse) -> bool:
@@ -124,8 +159,17 @@ def _answer(status: int, retry_after: str) -> CallbackAnswer:
         return CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=status)
     if status == 410:
         return CallbackAnswer(outcome=CallbackOutcome.GONE, status=status, detail=detail)
-    seconds = int(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8 else 0
-    return CallbackAnswer(outcome=CallbackOutcome.REFUSED, status=status, detail=detail, retry_after_ms=seconds * 1000)
+    return CallbackAnswer(
+        outcome=CallbackOutcome.REFUSED, status=status, detail=detail, retry_after_ms=_retry_after_ms(retry_after)
+    )
+
+
+def _retry_after_ms(text: str) -> int:
+    """Return the wait that an endpoint asks for, at most the longest one; 0 if it is no number of seconds."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    digits = text.lstrip("0") or "0"
+    return RETRY_AFTER_MS_MAX if len(digits) > 6 else min(int(digits) * 1000, RETRY_AFTER_MS_MAX)
 
 
 def _failed(error: Exception) -> CallbackAnswer:

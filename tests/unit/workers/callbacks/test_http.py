@@ -12,12 +12,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import structs
 from standardwebhooks import Webhook
 
-from workers.callbacks import addresses
+from workers.callbacks import addresses, http
 from workers.callbacks.addresses import Allowed
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.http import BODY_BYTES_MAX, HttpPoster
 from workers.callbacks.messages import Message
-from workers.callbacks.schedule import CallbackAnswer, CallbackOutcome
+from workers.callbacks.schedule import RETRY_AFTER_MS_MAX, CallbackAnswer, CallbackOutcome
 
 SECRET = b"s" * 24
 MESSAGE = Message(id="shop:N1:1", body=b'{"type":"x"}')
@@ -104,11 +104,16 @@ async def test_redirect_is_not_followed(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-async def test_answer_that_never_comes_or_never_ends_is_a_timeout(server: Server) -> None:
+async def test_answer_that_never_comes_is_a_timeout(server: Server) -> None:
     async def silent(request: web.Request) -> web.Response:
         await asyncio.sleep(60)
         return web.Response()
 
+    server.answer = silent
+    assert (await post(server.endpoint(timeout_s=1.0))).outcome is CallbackOutcome.TIMEOUT
+
+
+async def test_status_decides_whatever_becomes_of_the_body(server: Server) -> None:
     async def drops(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -117,9 +122,72 @@ async def test_answer_that_never_comes_or_never_ends_is_a_timeout(server: Server
             await asyncio.sleep(0.1)
         return response
 
-    for answer in (silent, drops):
+    async def breaks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    for answer in (drops, breaks):
         server.answer = answer
-        assert (await post(server.endpoint(timeout_s=1.0))).outcome is CallbackOutcome.TIMEOUT
+        found = await post(server.endpoint(timeout_s=1.0))
+        assert (found.outcome, found.status) == (CallbackOutcome.DELIVERED, 200)
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_ms"),
+    [
+        ("0", 0),
+        ("007", 7000),
+        ("31536000", RETRY_AFTER_MS_MAX),
+        ("9" * 8000, RETRY_AFTER_MS_MAX),
+        ("-1", 0),
+        ("1e9", 0),
+        ("\u0663", 0),
+        ("soon", 0),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 0),
+    ],
+)
+def test_wait_that_an_endpoint_asks_for_is_bounded(text: str, wait_ms: int) -> None:
+    assert http._retry_after_ms(text) == wait_ms
+
+
+async def test_connection_that_was_closed_while_idle_is_no_failure() -> None:
+    """The server answers the first request of each connection, and closes it when the second one comes."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(MESSAGE.body)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        endpoint = Endpoint(name="shop", url=f"http://127.0.0.1:{port}/hook", secrets=(SECRET,))
+        async with HttpPoster(LOOPBACK, now_ms=lambda: int(time.time() * 1000)) as poster:
+            found = [await poster.post(endpoint, MESSAGE) for _ in range(3)]
+    assert [each.outcome for each in found] == [CallbackOutcome.DELIVERED] * 3
+    assert connections == 3
+
+
+async def test_new_connection_that_is_closed_without_an_answer_is_tried_once() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(MESSAGE.body)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        endpoint = Endpoint(name="shop", url=f"http://127.0.0.1:{port}/hook", secrets=(SECRET,))
+        assert (await post(endpoint)).outcome is CallbackOutcome.UNREACHABLE
+    assert connections == 1
 
 
 async def test_endless_body_is_left_after_the_limit(server: Server) -> None:
