@@ -43,13 +43,13 @@ def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None, int]]:
 
 
 def as_object(line: bytes) -> dict[str, Any]:
-    """Return the JSON object of a line.
+    """Return the JSON object of a line, without the text that a log daemon put before it.
 
     Raises:
         BadLine: it has none.
     """
     try:
-        found = json.loads(line)
+        found = json.loads(line[max(0, line.find(b"{")) :])
     except (ValueError, RecursionError):
         raise BadLine("is not JSON; an access log needs escape=json and UTF-8") from None
     if not isinstance(found, dict):

@@ -88,6 +88,11 @@ def test_faulty_line_is_named_by_its_fault(content: bytes, fault: str) -> None:
         lines.request(content, now_ms=NOW_MS, words={})
 
 
+def test_text_of_a_log_daemon_before_the_object_is_left_out() -> None:
+    content = b"Nov 30 08:00:00 lb1 haproxy[7]: " + line(status="200")
+    assert lines.request(content, now_ms=NOW_MS, words={}).body == b"a=b"
+
+
 def test_line_that_is_too_long_is_skipped_to_its_end() -> None:
     long = b"x" * (3 * lines.LINE_BYTES_MAX)
     found = list(lines.numbered(io.BytesIO(b"a\n" + long + b"\nb")))
