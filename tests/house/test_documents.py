@@ -15,6 +15,7 @@ import typer.main
 from deploy import reference
 from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
+from deploy.monitoring import files
 from deploy.settings import EmbeddedSettings
 from ingest.settings import PREFIX
 from tests.benchmarks import capacity
@@ -70,6 +71,43 @@ def test_every_link_and_file_name_leads_somewhere(document: Path) -> None:
     assert [*missing, *(path for path in named if not (ROOT / path).exists())] == []
 
 
+@each_document
+def test_every_heading_that_a_link_names_exists(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    inside = [(document.parent / path if path else document, name) for path, name in links if "://" not in path]
+    assert [(path.name, name) for path, name in inside if path.suffix == ".md" and name not in headings(path)] == []
+
+
+def headings(document: Path) -> set[str]:
+    """The names by which a forge links to the headings of a document."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in found}
+
+
+def test_monitoring_page_names_every_alert_under_its_severity() -> None:
+    page = (ROOT / "deploy/docs/monitoring.md").read_text(encoding="utf-8")
+    lists = re.search(r"Pages:\n(.*?)\nTickets: (.*?)\. A notice: (.*?)\.\n", page, re.DOTALL)
+    assert lists is not None
+    named = dict(zip(("critical", "warning", "info"), map(words_of, lists.groups()), strict=True))
+    wanted: dict[str, set[str]] = {severity: set() for severity in named}
+    for file in (files.ALERTS, files.RECORDINGS):
+        for group in msgspec.yaml.decode(file.read_bytes())["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule and not rule["alert"].endswith("BudgetBurnSlow"):  # "the slow burns"
+                    wanted[rule["labels"]["severity"]].add(rule["alert"].removeprefix("AlipayNotify"))
+    assert {severity: wanted[severity] - named[severity] for severity in named} == {each: set() for each in named}
+    elsewhere = {
+        name for severity in named for name in named[severity] for other in wanted if other != severity
+        if name in wanted[other]
+    }  # fmt: skip
+    assert elsewhere == set()
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
 def test_every_document_is_reachable_from_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in DOCUMENTS[1:] if str(path.relative_to(ROOT)) not in text] == []
@@ -84,6 +122,14 @@ def test_chinese_readme_has_the_same_examples_tables_and_chapters() -> None:
     for pattern in (r"^## ", r"^\|", r"^- "):
         found = [len(re.findall(pattern, text, re.MULTILINE)) for text in (chinese, english)]
         assert found[0] == found[1], pattern
+    english_links, chinese_links = (linked_from(ROOT / path) for path in ("README.md", CHINESE))
+    assert english_links - chinese_links == {ROOT / CHINESE}
+
+
+def linked_from(document: Path) -> set[Path]:
+    """The files of the tree that a document links to."""
+    paths = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    return {(document.parent / path).resolve() for path in paths if "://" not in path}
 
 
 def test_page_for_language_models_leads_to_every_document() -> None:
