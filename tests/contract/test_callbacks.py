@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,7 +14,8 @@ from msgspec import structs
 from deploy.cluster import callback_store, settings
 from schemas import event_names
 from tests.contract.engines import AnyStore, Cluster
-from tests.support import log_records, waiting
+from tests.support import callback_receivers, callback_worker, log_records, waiting
+from tests.support import cluster as clusters
 from tests.support.callback_receivers import Receiver, receiving
 from workers.callbacks import addresses, schedule
 from workers.callbacks.addresses import Allowed
@@ -23,10 +25,13 @@ from workers.callbacks.http import HttpPoster
 from workers.callbacks.schedule import AttemptResult, CallbackAnswer, CallbackOutcome, EndpointState
 from workers.callbacks.sender import CallbackSender
 from workers.errors import InfrastructureDown, RowsLocked
+from workers.postgres.callbacks import PostgresCallbacks
+from workers.postgres.store import PostgresOrderStore
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
 SECRET = b"merchant" * 4
 ORDERS = 30
+WITHIN_S = 120.0
 
 
 class NoObserver:
@@ -84,7 +89,7 @@ class Worker:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    await waiting.until(condition, within_s=120)
+    await waiting.until(condition, within_s=WITHIN_S)
 
 
 async def test_another_worker_goes_on_where_the_first_stopped(cluster: Cluster, store: AnyStore) -> None:
@@ -177,3 +182,44 @@ async def test_locked_endpoint_keeps_no_new_one_back(cluster: Cluster, store: An
                 await deliveries.step(old, (), busy=(), limit=10, now_ms=now_ms())
             found = await deliveries.step(new, (), busy=(), limit=10, now_ms=now_ms())
             assert [due.event.id for due in found.due] == ["shop-sg:N1:1"]
+
+
+async def test_killed_sender_loses_nothing_and_no_endpoint_delays_another(
+    cluster: Cluster, store: AnyStore, tmp_path: Path
+) -> None:
+    assert isinstance(store, PostgresOrderStore)
+    healthy, slow, down = services = [Receiver(name) for name in ("healthy", "slow", "down")]
+    slow.may_answer.clear()
+    file = callback_receivers.write_file(tmp_path, services)
+    deliveries = PostgresCallbacks(store.database, store.reads)
+    wanted: dict[str, list[int]] = {}
+
+    async def pay(*numbers: str) -> None:
+        first = 1 + sum(map(len, wanted.values()))
+        records = [log_records.record(number, status) for number in numbers for status in STATUSES]
+        await log_records.processing(store, log_records.Time()).process(log_records.logged(records, first=first))
+        wanted.update({f"shop-sg:{number}": [1, 2, 3] for number in numbers})
+
+    async def knows_all() -> bool:
+        return len(await deliveries.endpoints()) == len(services)
+
+    async with receiving(healthy, slow), callback_worker.running(cluster.url, file, "worker-a") as first:
+        await clusters.until(knows_all, WITHIN_S)
+        async with callback_worker.running(cluster.url, file, "worker-b"):
+            await pay(*(f"A{number}" for number in range(ORDERS)))
+            await clusters.until(lambda: healthy.order_of_versions == wanted, WITHIN_S)
+            healthy.may_answer.clear()
+            asked = healthy.asked
+            await pay(*(f"B{number}" for number in range(ORDERS)))
+            await clusters.until(lambda: healthy.asked > asked, WITHIN_S)
+            first.kill()  # with attempts in flight
+            healthy.may_answer.set()
+            await clusters.until(lambda: healthy.order_of_versions == wanted, WITHIN_S)
+            assert slow.arrived == down.arrived == []
+
+            slow.may_answer.set()
+            await down.start()
+            for each in (slow, down):
+                assert await deliveries.enable(each.name, by="tests", why="mended", now_ms=now_ms())
+                await clusters.until(lambda each=each: each.order_of_versions == wanted, WITHIN_S)  # type: ignore[misc]
+            await down.stop()
