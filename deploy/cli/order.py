@@ -285,13 +285,13 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _refused(entry: dict[str, Any]) -> str:
-    """Return why a request was refused, and what follows if it is Alipay's."""
+    """Return why a request was refused, and what follows if it is Alipay's: anyone can send one that is refused."""
     if entry.get("is_accepted"):
         return f"{entry['reason']}; accepted later"
     if entry.get("next_at") is None:
         return str(entry["reason"])
-    last = terminal.moment(entry["gives_up_at"])
-    return f"{entry['reason']}; Alipay sends it again at {terminal.moment(entry['next_at'])}, at last at {last}"
+    next_, last = terminal.moment(entry["next_at"]), terminal.moment(entry["gives_up_at"])
+    return f"{entry['reason']}; if it is Alipay's, it comes again at {next_}, and for the last time at {last}"
 
 
 def _steps(entry: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -118,9 +118,9 @@ class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="ref
     """One refused request. They are kept in memory only, so older ones are missing.
 
     `delivery` is its number, from 1, among the requests with its notification id, which its sender claims; the first of
-    them came at `first_at`. `next_at` and `gives_up_at` are Alipay's next and its last delivery, by the account's retry
-    profile. They are null if a newer one came, if it was accepted meanwhile, if Alipay has given up, or if the requests
-    do not fit the profile.
+    them came at `first_at`. `next_at` and `gives_up_at` are the next and the last delivery by the account's retry
+    profile, if the request is Alipay's: a refused one may be forged. They are null if a newer one came, if it was
+    accepted meanwhile, if Alipay has given up, or if the requests do not fit the profile.
     """
 
     reason: str
