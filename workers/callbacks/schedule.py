@@ -4,8 +4,8 @@
     wait            5 s   30 s   2 min    10 min    30 min    1 h   2 h                 ± 20 %
 
 An event is given up five days after its first attempt, and not before 40 attempts, if its endpoint takes others. An
-endpoint that has taken none for `disable_after_hours` is disabled before that; its events stay pending, and go on when
-an operator enables it. One that answers 410 is disabled at once.
+endpoint that has taken none for `disable_after_hours`, also after several attempts at one, is disabled before that; its
+events stay pending, and go on when an operator enables it. One that answers 410 is disabled at once.
 
 The events of an order wait for each other at an endpoint: the next is sent when the one before is delivered or given
 up. When an endpoint answers again after a minute or more, everything that waits there for its retry is due at once.
@@ -127,6 +127,18 @@ def wait_ms(attempts: int, random: float) -> int:
     return int(wait * (1 - JITTER + 2 * JITTER * random))
 
 
+def attempts_min(disable_after_ms: int) -> int:
+    """Return after how many attempts at one event its endpoint may be disabled: half of those that the time allows.
+
+    So a clock that jumps ahead disables nothing, nor a process that stood still for days and then fails once.
+    """
+    attempts, took_ms = 1, wait_ms(1, 1.0)
+    while took_ms <= disable_after_ms:
+        attempts += 1
+        took_ms += wait_ms(attempts, 1.0)
+    return max(1, attempts // 2)
+
+
 def after(
     state: EndpointState, results: Sequence[AttemptResult], *, disable_after_ms: int
 ) -> tuple[EndpointState, bool]:
@@ -145,7 +157,7 @@ def after(
             continue
         if each.outcome is CallbackOutcome.GONE:
             state = structs.replace(state, disabled_at_ms=each.at_ms, disabled_why=GONE)
-        elif each.at_ms - since_ms >= disable_after_ms:
+        elif each.at_ms - since_ms >= disable_after_ms and each.attempts >= attempts_min(disable_after_ms):
             hours = disable_after_ms / HOUR_MS
             why = f"it has taken no event for {hours:g} hours; last: {each.outcome} {each.detail}".strip()
             state = structs.replace(state, disabled_at_ms=each.at_ms, disabled_why=why)

@@ -75,6 +75,9 @@ def test_five_days_have_more_attempts_than_giving_up_needs() -> None:
     assert sum(quickest) > 2 * DAY_MS
 
 
+ENOUGH = schedule.attempts_min(DAY_MS)
+
+
 def after(state: EndpointState, *results: AttemptResult) -> tuple[EndpointState, bool]:
     return schedule.after(state, results, disable_after_ms=DAY_MS)
 
@@ -82,13 +85,21 @@ def after(state: EndpointState, *results: AttemptResult) -> tuple[EndpointState,
 def test_endpoint_is_disabled_when_it_has_taken_nothing_for_so_long() -> None:
     state, _ = after(EndpointState(), result())
     assert (state.failing_since_ms, state.is_disabled) == (NOW_MS, False)
-    state, _ = after(state, result(at_ms=NOW_MS + DAY_MS - 1))
+    state, _ = after(state, result(at_ms=NOW_MS + DAY_MS - 1, attempts=ENOUGH))
     assert (state.failing_since_ms, state.is_disabled) == (NOW_MS, False)
-    state, _ = after(state, result(at_ms=NOW_MS + DAY_MS))
+    state, _ = after(state, result(at_ms=NOW_MS + DAY_MS, attempts=ENOUGH))
     assert state.disabled_at_ms == NOW_MS + DAY_MS
     assert "for 24 hours" in state.disabled_why
-    later, _ = after(state, result(at_ms=NOW_MS + 2 * DAY_MS))
+    later, _ = after(state, result(at_ms=NOW_MS + 2 * DAY_MS, attempts=ENOUGH))
     assert later == state
+
+
+def test_clock_that_jumps_ahead_and_a_process_that_stood_still_disable_nothing() -> None:
+    state, _ = after(EndpointState(), result())
+    for attempts in range(2, ENOUGH):
+        state, _ = after(state, result(at_ms=NOW_MS + 400 * DAY_MS, attempts=attempts))
+        assert not state.is_disabled
+    assert after(state, result(at_ms=NOW_MS + 400 * DAY_MS, attempts=ENOUGH))[0].is_disabled
 
 
 def test_one_success_ends_the_count_and_an_outage_too() -> None:
@@ -113,4 +124,6 @@ def test_clock_that_was_set_back_disables_nothing() -> None:
 
 def test_dead_endpoint_is_disabled_before_any_of_its_events_is_given_up() -> None:
     longest_wait_ms = schedule.wait_ms(100, 0.999999) + int(endpoints.TIMEOUT_S_MAX * 1000)
-    assert endpoints.DISABLE_AFTER_H_MAX * HOUR_MS + longest_wait_ms < GIVE_UP_MS
+    longest_ms = endpoints.DISABLE_AFTER_H_MAX * HOUR_MS
+    assert longest_ms + longest_wait_ms < GIVE_UP_MS
+    assert 1 < schedule.attempts_min(HOUR_MS) < schedule.attempts_min(longest_ms) < schedule.GIVE_UP_ATTEMPTS
