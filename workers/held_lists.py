@@ -73,6 +73,11 @@ def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:
     return query if is_past else structs.replace(query, before_ms=None)
 
 
+def for_task(query: HeldQuery, started_at_ms: int) -> HeldQuery:
+    """Return the query of a task's rows: snoozed ones are left out, unless they are named by their ids."""
+    return structs.replace(query, awake_at_ms=None if query.ids else started_at_ms)
+
+
 def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
     """Return the queries of which each reads an index in the order of the list; `oldest_first` joins their pages.
 

@@ -1,8 +1,9 @@
 """Tasks over many held notifications: replay, accept or discard them. Rows of the order store, and the loop of the
 leading worker that does them. The first tasks were replays, and tables and classes have their name.
 
-A task goes through the rows that match and are held when it starts, oldest first, at its rate. Its cursor is in the
-store, so it continues after a crash and with another leader. Each step is repeatable:
+A task goes through the rows that match and are held when it starts, oldest first, at its rate. It leaves out those that
+are snoozed at that moment or later, unless they are named by their ids. Its cursor is in the store, so it continues
+after a crash and with another leader. Each step is repeatable:
 
     mark     the rows of a slice get the task's number and an audit row       replay: `HeldPort.note_replay`
                                                                               else in the decision's transaction
@@ -27,6 +28,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from schemas.dispositions import Disposition, Reason
+from workers import held_lists
 from workers.backoff import Backoff, BackoffObserver, pause
 from workers.errors import InfrastructureDown, ReadTooSlow, RowsLocked
 from workers.queries import HeldPage, HeldPlace, HeldQuery
@@ -75,7 +77,10 @@ class NewTask(Struct, frozen=True, kw_only=True):
 
     @property
     def is_of_release_before(self) -> bool:
-        """Whether the release before can do it too. It would replay all rows that match the other filters."""
+        """Whether the release before can do it too. It would replay all rows that match the other filters.
+
+        Until it is upgraded it also replays snoozed rows, which loses nothing: a replay applies nothing twice.
+        """
         return self.action is TaskAction.REPLAY and not self.query.ids
 
 
@@ -321,20 +326,21 @@ def row(new: NewTask, *, total: int, now_ms: int) -> tuple[Any, ...]:
 
 def of_row(row: Sequence[Any]) -> ReplayTask:
     """Return the task from the columns of `replays`, in their order."""
+    query = HeldQuery(
+        account=row[2],
+        scope=row[23],
+        ids=tuple((row[25] or "").split()),
+        order=row[3],
+        disposition=None if row[4] is None else Disposition(row[4]),
+        reason=None if row[5] is None else Reason(row[5]),
+        since_ms=row[6],
+        before_ms=row[7],
+        after=HeldPlace(first_at_ms=row[16], position=Position(row[17], row[18])),
+    )
     return ReplayTask(
         number=row[0],
         state=ReplayState(row[1]),
-        query=HeldQuery(
-            account=row[2],
-            scope=row[23],
-            ids=tuple((row[25] or "").split()),
-            order=row[3],
-            disposition=None if row[4] is None else Disposition(row[4]),
-            reason=None if row[5] is None else Reason(row[5]),
-            since_ms=row[6],
-            before_ms=row[7],
-            after=HeldPlace(first_at_ms=row[16], position=Position(row[17], row[18])),
-        ),
+        query=held_lists.for_task(query, row[21]),
         rate=row[8],
         total=row[9],
         done=row[10],

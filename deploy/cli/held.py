@@ -204,6 +204,7 @@ def retry(
             code = _retry_one(api, admin.checked_held_id(id_), why, output)
         else:
             matching = held_replays.matching(api, filters)
+            held_replays.print_left_out(matching)
             if yes:
                 held_replays.confirm(matching["total"])
                 code = held_replays.start(api, filters, rate=rate, why=why, is_waiting=not no_wait, output=output)

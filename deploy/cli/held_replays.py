@@ -131,9 +131,18 @@ def start(api: AdminClient, rows: Mapping[str, Any], *, rate: int, why: str, is_
 
 
 def matching(api: AdminClient, filters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the first page and the count of the rows that a replay with these filters would retry."""
+    """Return the first page and the count of the rows that a replay with these filters would retry.
+
+    `snoozed` is the number of those that it leaves out.
+    """
     query = {"reason" if name == "held_reason" else name: value for name, value in filters.items()}
-    return api.get("held", **query, limit=50)
+    return api.get("held", **query, snoozed="false", limit=50)
+
+
+def print_left_out(matching: Mapping[str, Any]) -> None:
+    """Say on stderr how many snoozed ones match and are left out; a server of an earlier release counts none."""
+    if matching.get("snoozed"):
+        typer.echo(f"{matching['snoozed']:,} snoozed are left out; replay them by their ids.", err=True)
 
 
 def confirm(total: int) -> None:

@@ -217,7 +217,7 @@ class SqliteOrderStore:
     # workers.replays.ReplaysPort
 
     async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
-        counted = held_lists.until_now(new.query, now_ms)
+        counted = held_lists.until_now(held_lists.for_task(new.query, now_ms), now_ms)
         groups = await self._reader.read(
             lambda connection: held_lookups.groups(connection, counted), deadline_s=COUNT_DEADLINE_S
         )

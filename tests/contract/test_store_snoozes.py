@@ -16,6 +16,7 @@ from workers.postgres.snoozes import PostgresSnoozes
 from workers.postgres.store import PostgresOrderStore
 from workers.processing import Processing
 from workers.queries import HeldCount, HeldQuery, Snooze
+from workers.replays import NewTask
 from workers.settlement.verdicts import DecisionRefused
 from workers.snoozes import SnoozesPort
 
@@ -63,6 +64,27 @@ async def test_snoozed_row_leaves_list_and_gauges_and_comes_back_by_itself(
     time.now_ms = until_ms
     assert await listed(store, HeldQuery(awake_at_ms=time.now_ms)) == ["P1", "P2", "P3"]
     assert (await store.counts()).held == (structs.replace(gauge, count=3, oldest_ms=NOW_MS),)
+
+
+@pytest.mark.parametrize("filter_", [HeldQuery(), HeldQuery(reason=Reason.UNKNOWN_ORDER, since_ms=0)])
+async def test_task_over_all_that_match_leaves_snoozed_rows_out_unless_they_are_named(
+    work: Processing, store: AnyStore, snoozes: SnoozesPort, time: Time, filter_: HeldQuery
+) -> None:
+    await hold(work, "P1", "P2", "P3")
+    snooze = Snooze(until_ms=time.now_ms + HOUR_MS, by="kim", why="the shop is asked")
+    assert await snoozes.snooze("0-2", snooze, now_ms=time.now_ms)
+
+    async def rows_of(query: HeldQuery) -> tuple[int, list[str]]:
+        new = NewTask(query=structs.replace(query, before_ms=time.now_ms + 1), rate=20, by="ana", why="registered")
+        started = await store.start_replay(new, now_ms=time.now_ms)
+        kept = await store.replay(started.number)
+        assert kept is not None
+        return started.total, await listed(store, structs.replace(kept.query, after=None))
+
+    assert await rows_of(filter_) == (2, ["P1", "P3"])
+    assert await rows_of(HeldQuery(ids=("0-1", "0-2"))) == (2, ["P1", "P2"])
+    time.now_ms += HOUR_MS
+    assert await rows_of(filter_) == (3, ["P1", "P2", "P3"]), "the snooze is over"
 
 
 async def test_snooze_is_ended_and_of_no_resolved_row(

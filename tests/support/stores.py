@@ -14,7 +14,7 @@ from schemas.dispositions import HELD, Disposition, Reason
 from schemas.events import Outgoing
 from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement, Order, View
-from workers import queries, replays, row_codec, snoozes
+from workers import held_lists, queries, replays, row_codec, snoozes
 from workers.emission import EVERYTHING, NOTHING_AWAY, Away, SetAside
 from workers.errors import InfrastructureDown, RecordRefused, RefundTaken, RowsLocked, VersionConflict
 from workers.queries import (
@@ -356,13 +356,14 @@ class MemoryStore:
     # workers.replays.ReplaysPort
 
     async def start_replay(self, new: NewTask, *, now_ms: int) -> ReplayTask:
+        query = held_lists.for_task(new.query, now_ms)
         task = ReplayTask(
             number=len(self.tasks) + 1,
             action=new.action,
             state=ReplayState.RUNNING,
-            query=structs.replace(new.query, after=HeldPlace(first_at_ms=-1, position=Position(0, 0))),
+            query=structs.replace(query, after=HeldPlace(first_at_ms=-1, position=Position(0, 0))),
             rate=new.rate,
-            total=sum(group.count for group in await self.held_groups(new.query)),
+            total=sum(group.count for group in await self.held_groups(query)),
             by=new.by,
             why=new.why,
             started_at_ms=now_ms,

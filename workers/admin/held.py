@@ -156,22 +156,30 @@ class HeldPart:
         return responses.json(self._shape(await self._page(page.row.id)))
 
     async def retry_many(self, request: web.Request) -> web.Response:
-        """Return the matching ids; with `dry_run: false`, retry them, oldest first and at most `rate` a second."""
+        """Return the matching ids; with `dry_run: false`, retry them, oldest first and at most `rate` a second.
+
+        Snoozed ones are left out, and counted.
+        """
         bulk = await responses.body(request, BulkRetry)
         if not 1 <= bulk.limit <= BULK_MAX or not 1 <= bulk.rate <= RATE_MAX:
             raise responses.bad_request(f"limit must be 1 to {BULK_MAX}, and rate 1 to {RATE_MAX} a second")
-        pages = await self._held.held_list(
-            structs.replace(query_of(bulk, self._accounts, now_ms=self._now_ms()), limit=bulk.limit)
-        )
+        now_ms = self._now_ms()
+        query = query_of(bulk, self._accounts, now_ms=now_ms)
+        pages = await self._held.held_list(structs.replace(query, awake_at_ms=now_ms, limit=bulk.limit))
+        answer = {
+            "dry_run": bulk.dry_run,
+            "count": len(pages),
+            "snoozed": await snoozed(self._held, query, now_ms=now_ms),
+        }
         if bulk.dry_run:
-            return responses.json({"dry_run": True, "count": len(pages), "ids": [page.row.id for page in pages]})
+            return responses.json(answer | {"ids": [page.row.id for page in pages]})
         why = why_of(bulk.reason)
         if self._bulk.locked():
             raise ApiError(409, "conflict", "another bulk retry is running; wait until it has ended")
         async with self._bulk:
             by = responses.operator(request, bulk.by)
             results = await self._retry_slowly(pages, bulk.rate, by=by, why=why)
-        return responses.json({"dry_run": False, "count": len(pages), "results": results})
+        return responses.json(answer | {"results": results})
 
     async def _retry_slowly(self, pages: Sequence[HeldPage], rate: int, *, by: str, why: str) -> dict[str, int]:
         """Retry in slices of a tenth of a second, so that live notifications pass; return the count of each outcome."""

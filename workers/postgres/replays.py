@@ -57,7 +57,9 @@ _SWITCH = f"""
 
 async def start(connection: SqlConnection, new: NewTask, *, now_ms: int) -> ReplayTask:
     """Write a task for the rows that match now."""
-    matching = await held_lookups.groups(connection, held_lists.until_now(new.query, now_ms))
+    matching = await held_lookups.groups(
+        connection, held_lists.until_now(held_lists.for_task(new.query, now_ms), now_ms)
+    )
     total = sum(group.count for group in matching)
     task = replays.of_row(await connection.fetchrow(_INSERT, *replays.row(new, total=total, now_ms=now_ms)))
     await _note(connection, task.action, "start", task.number, by=new.by, why=new.why, now_ms=now_ms)

@@ -33,6 +33,10 @@ def test_snoozed_one_is_listed_only_with_the_option(server: Server) -> None:
     listed = against(server, "held", "list")
     assert (ID in listed.stdout, "1 snoozed are not listed" in listed.stderr) == (False, True)
     assert ID in against(server, "held", "list", "--snoozed").stdout
+    all_ = against(server, "held", "replay", "--all")
+    assert ("Would replay" in all_.stdout, ID in all_.stdout, "1 snoozed are left out" in all_.stderr) == (
+        True, False, True,
+    )  # fmt: skip
     assert "asked" in against(server, "held", "show", ID).stdout
     ended = against(server, "held", "unsnooze", ID, "--output", "json")
     assert (ended.exit_code, parsed(ended)["id"]) == (0, ID)

@@ -145,11 +145,16 @@ async def test_bulk_retry_is_a_dry_run_by_default_and_oldest_first() -> None:
             await client.put(f"/api/orders/shop/{number}", json={"amount": "12.80"})
         meant = {"held_reason": Reason.AMOUNT_MISMATCH.value, "limit": 10, "rate": 500}
         dry = await (await client.post("/api/held/replay", json=meant)).json()
-        assert dry == {"dry_run": True, "count": 3, "ids": ids}
+        assert dry == {"dry_run": True, "count": 3, "snoozed": 0, "ids": ids}
         assert not world.store.decided
         assert (await client.post("/api/held/replay", json=meant | {"dry_run": False})).status == 400
         done = await client.post("/api/held/replay", json=meant | {"dry_run": False, "reason": "prices corrected"})
-        assert await done.json() == {"dry_run": False, "count": 3, "results": {"applied": 2, "quarantined": 1}}
+        assert await done.json() == {
+            "dry_run": False,
+            "count": 3,
+            "snoozed": 0,
+            "results": {"applied": 2, "quarantined": 1},
+        }
     assert [id_ for _, id_, _, _ in world.store.decided] == ids
 
 
@@ -169,7 +174,7 @@ async def test_bulk_retry_of_dead_letters_does_not_stop_the_worker() -> None:
     async with serving(world) as client:
         meant = {"disposition": "dead", "dry_run": False, "reason": "after the upgrade", "rate": 500}
         done = await client.post("/api/held/replay", json=meant)
-        assert await done.json() == {"dry_run": False, "count": 25, "results": {"dead": 25}}
+        assert await done.json() == {"dry_run": False, "count": 25, "snoozed": 0, "results": {"dead": 25}}
     await world.deliver_raw(b"no form", "C1")  # the worker goes on
 
 
