@@ -24,6 +24,12 @@ def test_counts_of_one_order_or_of_a_span_of_time_are_not_kept(query: HeldQuery,
     assert held_lists.is_kept(query) is is_kept
 
 
+def test_task_leaves_snoozed_rows_out_unless_they_are_named() -> None:
+    every, named = HeldQuery(reason=Reason.BAD_AMOUNT), HeldQuery(ids=("0-1",))
+    assert held_lists.for_task(every, 5) == HeldQuery(reason=Reason.BAD_AMOUNT, awake_at_ms=5)
+    assert held_lists.for_task(named, 5) == named
+
+
 def test_end_that_is_not_past_is_no_end() -> None:
     assert held_lists.until_now(HeldQuery(before_ms=1000), 1000) == HeldQuery()
     assert held_lists.until_now(HeldQuery(before_ms=999), 1000) == HeldQuery(before_ms=999)
