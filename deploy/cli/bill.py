@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from deploy import exits
 from deploy.cli import admin, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 
 if TYPE_CHECKING:
     from deploy.bills.judgement import BillPeriod
 
-AGREED, DIFFERENT, UNUSABLE = 0, 1, 2
 SHOWN = 20  # differences, if the command is not asked for more
 EPILOG = (
-    "Exit codes: 0 all agree, 1 differences were found, or rows that cannot be read, 2 the file cannot be used, wrong "
-    "usage, or no answer from the server."
+    "Exit codes: 0 all agree, 1 failed (the file cannot be used, or no answer from the server), 2 wrong usage, "
+    "3 differences were found, or rows that cannot be read."
 )
 _DAYS = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.\.(\d{4}-\d\d-\d\d))?|(\d{4}-\d\d)", re.ASCII)
 _HELP = """Compare Alipay's bill with the order store.
@@ -84,9 +84,9 @@ def import_(
         with files.opened(file) as bill:
             result = importing.run(api, bill, account=account, given=given, ask=ask, by=by, progress=terminal.progress)
     except (BadBill, CannotAsk, AdminApiError) as error:
-        terminal.fail(error, UNUSABLE)
+        terminal.fail(error)
     except (sqlite3.Error, OSError) as error:
-        terminal.fail(f"the temporary file in {tempfile.gettempdir()} cannot be used: {error}", UNUSABLE)
+        terminal.fail(f"the temporary file in {tempfile.gettempdir()} cannot be used: {error}")
     _end(result, output, SHOWN)
 
 
@@ -101,7 +101,7 @@ def list_(
     try:
         answer = AdminClient(url, token=token).get("bills", limit=limit, before=before)
     except AdminApiError as error:
-        terminal.fail(error, UNUSABLE)
+        terminal.fail(error)
     if output == "json":
         terminal.as_json(answer)
     elif not answer["imports"]:
@@ -126,7 +126,7 @@ def show(
         found = api.get("bills", str(number))
         listed = api.get("bills", str(number), "differences", limit=limit)
     except AdminApiError as error:
-        terminal.fail(error, UNUSABLE)
+        terminal.fail(error)
     _end({"import": found, **listed}, output, limit)
 
 
@@ -162,7 +162,7 @@ def _end(result: dict[str, Any], output: str, most: int) -> NoReturn:
         terminal.as_json(result)
     else:
         _print(result, most)
-    raise typer.Exit(AGREED if result["import"]["is_agreed"] else DIFFERENT)
+    raise typer.Exit(exits.DONE if result["import"]["is_agreed"] else exits.FOUND_WRONG)
 
 
 def _print(result: dict[str, Any], most: int) -> None:

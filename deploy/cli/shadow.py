@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from deploy.shadow.report import ShadowReport
     from deploy.shadow.shapes import OldState
 
-COULD_NOT = 3
 
 _HELP = """Compare with your own handler before you move.
 
@@ -40,20 +39,21 @@ is an acknowledgement. Imports and reports may run beside it.
     alipay-notify shadow run
     alipay-notify shadow run --host 10.0.0.5 --port 8090 --dir /srv/shadow
 """
-_IMPORT_HELP = """Import notifications, with your handler's answers, from JSON lines.
+_IMPORT_HELP = """Import notifications from JSON lines.
 
-FILE has one JSON object a line: an access log of nginx with escape=json and $request_body, or your handler's own log.
-`-` is standard input. A line that was imported before is left out. Lines that cannot be read are named and left out.
+FILE has one JSON object a line: an access log of nginx with escape=json and $request_body, or your handler's own log,
+with its answers. `-` is standard input. A line that was imported before is left out. Lines that cannot be read are
+named and left out.
 
     alipay-notify shadow import access.log --account shop-cn
     zcat access.log.*.gz | alipay-notify shadow import - --account shop-cn
     alipay-notify shadow import access.log --route /pay/ali=shop-cn
     alipay-notify shadow import handler.jsonl --state shipped=paid
 """
-_ORDERS_HELP = """Import your orders: number, state, amount, currency, refunded.
+_ORDERS_HELP = """Import your orders, to compare their states.
 
-FILE is CSV with these columns, or JSON lines with these fields; only `order` is required, and `account` may be another.
-The amounts are what notifications are checked by, and the states are compared. `-` is standard input.
+FILE is CSV with the columns order, state, amount, currency, refunded and account, or JSON lines with these fields; only
+`order` is required. The amounts are what notifications are checked by. `-` is standard input.
 
     alipay-notify shadow orders orders.csv --account shop-cn
     alipay-notify shadow orders orders.jsonl --state shipped=paid
@@ -68,7 +68,7 @@ the orders were exported.
     alipay-notify shadow report --json --limit 0
 """
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 lines were left out."
-_EPILOG_REPORT = "Exit codes: 0 no difference, 1 differences, 2 wrong usage, 3 could not compare."
+_EPILOG_REPORT = "Exit codes: 0 no difference, 1 could not compare, 2 wrong usage, 3 differences."
 
 Dir = Annotated[Path, typer.Option("--dir", metavar="DIR", help="The shadow's own folder.")]
 Accounts = Annotated[
@@ -191,17 +191,15 @@ def report(
         with terminal.progress("compare", await shadow.count()) as progressed:
             return await shadow.report(limit=limit, progressed=progressed)
 
-    found = _with_shadow(directory, accounts, work, create=False, code=COULD_NOT)
+    found = _with_shadow(directory, accounts, work, create=False)
     if json or output == "json":
         terminal.as_json(msgspec.to_builtins(found))
     else:
         _print(found)
-    raise typer.Exit(exits.FAILED if found.differences else exits.DONE)
+    raise typer.Exit(exits.FOUND_WRONG if found.differences else exits.DONE)
 
 
-def _with_shadow(
-    directory: Path, accounts: Path, work: Callable[[Shadow], Any], *, create: bool = True, code: int = exits.FAILED
-) -> Any:
+def _with_shadow(directory: Path, accounts: Path, work: Callable[[Shadow], Any], *, create: bool = True) -> Any:
     import asyncio
 
     from deploy.shadow.directory import REFUSALS, opened
@@ -215,9 +213,9 @@ def _with_shadow(
     try:
         return asyncio.run(run_work())
     except BadAccounts as bad:
-        terminal.fail("; ".join(bad.faults), code)
+        terminal.fail("; ".join(bad.faults))
     except (*REFUSALS, BadLine) as error:
-        terminal.fail(error, code)
+        terminal.fail(error)
 
 
 def _opened(file: str) -> Any:

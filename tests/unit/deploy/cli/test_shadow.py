@@ -82,10 +82,10 @@ def test_standard_input_is_read(shop: Shop) -> None:
     assert (done.exit_code, done.stdout[:15]) == (0, "1 notifications")
 
 
-def test_report_says_what_to_do_in_eighty_columns_and_exits_with_1(shop: Shop) -> None:
+def test_report_says_what_to_do_in_eighty_columns_and_exits_with_3(shop: Shop) -> None:
     shop.run("import", shop.file(line("ORDER-2026-11-30-000000001", signer="forger"), line("B", status="500")))
     report = shop.run("report", columns="80")
-    assert report.exit_code == 1
+    assert report.exit_code == 3
     assert "ORDER-2026-11-30-000000001" in report.stdout
     assert "Look the trade up in Alipay's merchant portal" in report.stdout
     assert [each for each in report.stdout.splitlines() if len(each) > 80] == []
@@ -116,7 +116,7 @@ def test_orders_are_not_compared_with_notifications_after_their_export(shop: Sho
     shop.run("orders", columns, "--account", "shop-cn", "--as-of", "2025-11-30T18:53:19+08:00")
     assert shop.run("report").exit_code == 0
     shop.run("orders", columns, "--account", "shop-cn", "--as-of", "2025-11-30T18:53:21+08:00")
-    assert shop.run("report").exit_code == 1
+    assert shop.run("report").exit_code == 3
 
 
 def test_file_without_orders_leaves_everything_as_it_was(shop: Shop) -> None:
@@ -128,7 +128,7 @@ def test_file_without_orders_leaves_everything_as_it_was(shop: Shop) -> None:
 
 def test_report_without_a_book_could_not_compare(shop: Shop) -> None:
     report = shop.run("report")
-    assert (report.exit_code, "begin with shadow run or shadow import" in report.stderr) == (3, True)
+    assert (report.exit_code, "begin with shadow run or shadow import" in report.stderr) == (1, True)
     assert not (shop.home / "shadow").exists()
 
 
@@ -163,6 +163,6 @@ def test_walk_through_of_the_page_runs_as_it_stands(shop: Shop) -> None:
         ["sh", "-c", commands], cwd=shop.home, capture_output=True, text=True, timeout=120, check=False,
         env=os.environ | {"PATH": path},
     )  # fmt: skip
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "differences   1 accepted_refused, 1 state_differs" in done.stdout
     assert "3 notifications, 0 answers" in done.stdout
