@@ -60,6 +60,7 @@ TRADE_STATUSES = frozenset(
 )  # fmt: skip
 # These carry the time of the payment, and none of their own: a trade is finished months later.
 OF_THE_PAYMENT = frozenset({News.FINISHED, News.FROZEN})
+LOCK_OUTCOMES = ("acquired", "contended_then_acquired", "timeout", "error", "done")
 GAUGES_INTERVAL_S = 5.0
 REST_PER_REFRESH = 20  # so that the gauges take at most a twentieth of the store's time
 
@@ -102,6 +103,8 @@ class WorkerMetrics:
         self._retries = _Children(counter(telemetry.RETRIES, registry))
         self._replayed = _Children(counter(telemetry.REPLAYED, registry))
         self._lock_outcomes = _Children(counter(telemetry.CLAIMS, registry))
+        for outcome in LOCK_OUTCOMES:  # from the start too
+            self._lock_outcomes.of(outcome)
         self._lock_spans = {
             "wait": histogram(telemetry.CLAIM_WAIT, registry).of(),
             "hold": histogram(telemetry.CLAIM_HOLD, registry).of(),

@@ -181,6 +181,8 @@ class Reconciliation:
                 self._log.error("reconciliation failed", **{Field.ACCOUNT: name, Field.ERROR: error})
 
     async def _look_at(self, name: str, waiting: _Waiting) -> None:
+        for kind in AnswerKind:  # from 0 on, so that the first answer is an increase
+            self._questions.of(name, kind.value)
         now_ms = self._now_ms()
         for since_ms, before_ms in self._spans(waiting.looked_at_ms, now_ms):
             for number in reversed(await self._unpaid(name, since_ms, before_ms)):

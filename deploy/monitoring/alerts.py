@@ -7,6 +7,7 @@ and no value, because a value changes from one evaluation to the next.
 
 from deploy.monitoring import callback_alerts, held_alerts, objectives
 from deploy.monitoring.durations import DAY_S, HOUR_S
+from deploy.monitoring.increases import any_increased
 from deploy.monitoring.rules import Alert, Group
 from workers.dead_letters import IN_A_ROW_MAX
 
@@ -111,7 +112,7 @@ and on ()
         expr=f"""
 min by (account, key_id) (alipay_notify_retiring_key_until_timestamp_seconds) - time() < {7 * DAY_S}
 and
-  sum by (account, key_id) (increase(alipay_notify_key_verifications_total[2d])) > 0
+{any_increased("alipay_notify_key_verifications_total", "2d", by="account, key_id")}
 """,
         summary="The key {{ $labels.key_id }} of {{ $labels.account }} retires within a week and is in use.",
         description="From the time in accounts.toml on, notifications that it signs are refused.",
@@ -121,12 +122,12 @@ and
         name="QuestionsUnanswered",
         severity="warning",
         for_="15m",
-        expr="""
+        expr=f"""
 sum by (account) (
-  increase(alipay_notify_questions_total{outcome=~"no_answer|refused|unauthentic|not_ours|unreadable"}[1h])
+  increase(alipay_notify_questions_total{{outcome=~"no_answer|refused|unauthentic|not_ours|unreadable"}}[1h])
 ) > 3
 unless
-  sum by (account) (increase(alipay_notify_questions_total{outcome=~"news|unpaid|not_found"}[1h])) > 0
+{any_increased('alipay_notify_questions_total{outcome=~"news|unpaid|not_found"}', "1h", by="account")}
 """,
         summary="No question about an unpaid order of {{ $labels.account }} has a usable answer.",
         description="Payments whose notification is lost are not found until Alipay's answers can be used.",
@@ -221,10 +222,10 @@ and on ()
         name="FencedWrites",
         severity="warning",
         # Without Redis there are no locks, and conflicts are to be expected.
-        expr="""
-sum(increase(alipay_notify_fenced_writes_total[15m])) > 0
+        expr=f"""
+{any_increased("alipay_notify_fenced_writes_total", "15m")}
 unless on ()
-  sum(increase(alipay_notify_claims_total{outcome="error"}[30m])) > 0
+{any_increased('alipay_notify_claims_total{outcome="error"}', "30m")}
 """,
         summary="The version check turned writes away although Redis answers.",
         description="A worker wrote after its lock had ended. Nothing is applied twice; it is tried again.",
@@ -248,7 +249,7 @@ and
         severity="critical",
         # A worker that has stopped itself is not scraped again; then the number of dead letters shows it.
         expr=f"""
-sum(increase(alipay_notify_worker_loop_failures_total{{reason="dead_letters"}}[15m])) > 0
+{any_increased('alipay_notify_worker_loop_failures_total{reason="dead_letters"}', "15m")}
 or
 max(alipay_notify_held_notifications{{disposition="dead"}})
   - max(alipay_notify_held_notifications{{disposition="dead"}} offset 10m)
@@ -262,9 +263,9 @@ max(alipay_notify_held_notifications{{disposition="dead"}})
     Alert(
         name="WorkerLoopFailing",
         severity="warning",
-        expr="""
-sum by (job, loop, reason) (increase(alipay_notify_worker_loop_failures_total{reason!="dead_letters"}[15m])) > 0
-""",
+        expr=any_increased(
+            'alipay_notify_worker_loop_failures_total{reason!="dead_letters"}', "15m", by="job, loop, reason"
+        ),
         summary="The loop {{ $labels.loop }} of {{ $labels.job }} failed: {{ $labels.reason }}.",
         description="A bug is restarted and needs a fix; damage needs an operator now.",
         board="reliability",
@@ -272,7 +273,7 @@ sum by (job, loop, reason) (increase(alipay_notify_worker_loop_failures_total{re
     Alert(
         name="HandlingInterrupted",
         severity="warning",
-        expr="sum by (step) (increase(alipay_notify_handling_interrupted_total[1h])) > 0",
+        expr=any_increased("alipay_notify_handling_interrupted_total", "1h", by="step"),
         summary="The step {{ $labels.step }} of a notification took longer than its limit and was interrupted.",
         description="This is a bug. The notification is a dead letter, and everything else goes on.",
         board="reliability",
@@ -280,7 +281,7 @@ sum by (job, loop, reason) (increase(alipay_notify_worker_loop_failures_total{re
     Alert(
         name="PartitionsRewound",
         severity="warning",
-        expr="sum(increase(alipay_notify_partitions_rewound_total[1h])) > 0",
+        expr=any_increased("alipay_notify_partitions_rewound_total", "1h"),
         summary="Workers read a part of the log again: the order store had lost records.",
         description="It was restored from a backup, or a standby without the last commits took over.",
         board="pipeline",
@@ -356,7 +357,7 @@ label_replace(
     Alert(
         name="LogLinesDropped",
         severity="info",
-        expr="sum by (job, instance) (increase(alipay_notify_log_lines_dropped_total[15m])) > 0",
+        expr=any_increased("alipay_notify_log_lines_dropped_total", "15m", by="job, instance"),
         summary="{{ $labels.instance }} of {{ $labels.job }} dropped log lines.",
         description="Whatever reads its standard error is too slow. Notifications are not affected.",
         board="reliability",

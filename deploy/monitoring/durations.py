@@ -13,6 +13,8 @@ SECONDS = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 604_800}
 _DURATION = re.compile(r"(\d+)([smhdw])")
 # A window ends with a bracket or, in a subquery, with a colon; the number after a comparison is no duration.
 _WINDOW = re.compile(r"\[(\d+[smhdw])(?=[\]:])")
+# Seconds since the start of a process, within which all that it counted is an increase: a window too.
+_AGE = re.compile(r"process_start_time_seconds < (\d+)")
 _OFFSET = re.compile(r"offset (\d+[smhdw])")
 
 
@@ -38,8 +40,12 @@ class Timing(Struct, frozen=True):
         """Return an expression with its windows and offsets divided."""
         if not self.is_shorter:
             return text
-        windows = _WINDOW.sub(lambda match: f"[{max(self.window_min_s, seconds(match[1]) // self.divisor)}s", text)
+        windows = _WINDOW.sub(lambda match: f"[{self._window_s(seconds(match[1]))}s", text)
+        windows = _AGE.sub(lambda match: f"process_start_time_seconds < {self._window_s(int(match[1]))}", windows)
         return _OFFSET.sub(lambda match: f"offset {max(1, seconds(match[1]) // self.offset_divisor)}s", windows)
+
+    def _window_s(self, shipped_s: int) -> int:
+        return max(self.window_min_s, shipped_s // self.divisor)
 
 
 AS_SHIPPED = Timing()

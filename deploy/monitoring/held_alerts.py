@@ -1,8 +1,13 @@
 """The alerts on held notifications, and on the money that they report."""
 
 from deploy.monitoring.durations import DAY_S
+from deploy.monitoring.increases import any_increased
 from deploy.monitoring.rules import Alert
 
+WRONG_AMOUNTS = 'alipay_notify_held_total{disposition="quarantined",reason=~"amount_mismatch|currency_mismatch"}'
+CONTRADICTED = (
+    'alipay_notify_held_total{disposition="quarantined",reason=~"second_trade|paid_and_expired|over_refunded"}'
+)
 AT_RISK = "max by (account, currency, age) (alipay_notify_money_at_risk_minor_units"
 
 
@@ -17,14 +22,10 @@ HELD = [
         name="AmountMismatch",
         severity="critical",
         # Until nothing is quarantined, or for a day; then QuarantineOpen and HeldOld still stand.
-        expr="""
-sum by (reason) (
-  increase(
-    alipay_notify_held_total{disposition="quarantined",reason=~"amount_mismatch|currency_mismatch"}[1d]
-  )
-) > 0
+        expr=f"""
+{any_increased(WRONG_AMOUNTS, "1d", by="reason")}
 and on ()
-  max(alipay_notify_held_notifications{disposition="quarantined"}) > 0
+  max(alipay_notify_held_notifications{{disposition="quarantined"}}) > 0
 """,
         keep="0s",
         summary="A payment is of another amount or currency than its order ({{ $labels.reason }}).",
@@ -34,13 +35,7 @@ and on ()
     Alert(
         name="IllegalTransition",
         severity="warning",
-        expr="""
-sum by (reason) (
-  increase(
-    alipay_notify_held_total{disposition="quarantined",reason=~"second_trade|paid_and_expired|over_refunded"}[1h]
-  )
-) > 0
-""",
+        expr=any_increased(CONTRADICTED, "1h", by="reason"),
         summary="Authentic notifications contradict their order: {{ $labels.reason }}.",
         description="An order was paid twice, paid after its end, or refunded by more than was paid.",
         board="business",

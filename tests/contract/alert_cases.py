@@ -33,6 +33,7 @@ class Tried:
     cleared_at: str
     missing: Series | None = None  # series without the one that is read first: it fires
     missing_labels: Labels | None = None
+    early: Series | None = None  # counted before the first scrape, by a process that has just started: it fires
     guarded: Series | None = None  # it would fire, but for its guard
     step: str = "1m"
 
@@ -47,6 +48,8 @@ class Tried:
         if self.missing is not None:
             labels = self.labels if self.missing_labels is None else self.missing_labels
             found.append(Case(what="missing", series=self.missing, alerts={self.at: [labels]}, step=self.step))
+        if self.early is not None:
+            found.append(Case(what="early", series=self.early, alerts=fired, step=self.step))
         if self.guarded is not None:
             found.append(Case(what="guarded", series=self.guarded, alerts={self.at: []}, step=self.step))
         return found
@@ -101,6 +104,13 @@ BUSY = received("0+100x600")
 BUILD = gauge("build_info", "1+0x60 _x60", **HERE, version="1")
 UP = 'up{job="worker",instance="w1:9464"}'
 STARTED = 'process_start_time_seconds{job="worker",instance="w1:9464"}'
+
+
+def early(name: str, **labels: str) -> Series:
+    """A counter that is 1 at its first scrape; its process started a minute before."""
+    return gauge(name, "_x5 1+0x90", **HERE, **labels) | {STARTED: "_x5 240+0x90"}
+
+
 HELD_AMOUNT = {"disposition": "quarantined", "reason": "amount_mismatch"}
 LAG = {"topic": "payments.alipay.notification.v1", "partition": "3", "group": "worker"}
 LAGGING = {"topic": LAG["topic"], "group": "worker"}
@@ -228,6 +238,9 @@ RECEIVING = {
         | gauge("key_verifications_total", "7+0x300", account="shop", key_id="k"),
         clears=retiring("500000+0x92 _x60") | gauge("key_verifications_total", "0+1x300", account="shop", key_id="k"),
         cleared_at="110m",
+        early=retiring("500000+0x300")
+        | gauge("key_verifications_total", "1+0x300", **HERE, account="shop", key_id="k")
+        | {STARTED: "0+0x300"},
     ),
 }
 PROCESSING = {
@@ -300,6 +313,7 @@ PROCESSING = {
         clears=gauge("fenced_writes_total", "0+1x22 22+0x60", **HERE),
         cleared_at="50m",
         guarded=gauge("fenced_writes_total", "0+1x60", **HERE) | gauge("claims_total", "0+1x60", outcome="error"),
+        early={**gauge("fenced_writes_total", "_x15 1+0x60", **HERE), STARTED: "_x15 840+0x60"},
     ),
     "RetryStorm": Tried(
         fires=gauge("retries_total", "0+0x280 0+30x60", tier="pause", reason="infrastructure"),
@@ -319,6 +333,7 @@ PROCESSING = {
         # The worker stopped before it was scraped: the others see its dead letters.
         missing=gauge("held_notifications", "0+0x6 20+0x60", **HERE, disposition="dead"),
         guarded=gauge("held_notifications", "0+1x60", **HERE, disposition="dead"),
+        early=early("worker_loop_failures_total", loop="consumer", reason="dead_letters"),
     ),
     "WorkerLoopFailing": Tried(
         fires=gauge("worker_loop_failures_total", "0+0x5 1+0x60", **HERE, loop="relay", reason="bug"),
@@ -327,6 +342,7 @@ PROCESSING = {
         silent=gauge("worker_loop_failures_total", "1+0x60", **HERE, loop="relay", reason="bug"),
         clears=gauge("worker_loop_failures_total", "0+0x5 1+0x60", **HERE, loop="relay", reason="bug"),
         cleared_at="40m",
+        early=early("worker_loop_failures_total", loop="relay", reason="bug"),
     ),
     "HandlingInterrupted": Tried(
         fires=gauge("handling_interrupted_total", "0+0x5 1+0x90", **HERE, step="decide"),
@@ -335,6 +351,7 @@ PROCESSING = {
         silent=gauge("handling_interrupted_total", "0+0x90", **HERE, step="decide"),
         clears=gauge("handling_interrupted_total", "0+0x5 1+0x90", **HERE, step="decide"),
         cleared_at="80m",
+        early=early("handling_interrupted_total", step="decide"),
     ),
     "PartitionsRewound": Tried(
         fires=gauge("partitions_rewound_total", "0+0x5 2+0x90", **HERE),
@@ -342,6 +359,7 @@ PROCESSING = {
         silent=gauge("partitions_rewound_total", "0+0x90", **HERE),
         clears=gauge("partitions_rewound_total", "0+0x5 2+0x90", **HERE),
         cleared_at="80m",
+        early=early("partitions_rewound_total"),
     ),
 }
 HELD = {
@@ -357,6 +375,8 @@ HELD = {
         cleared_at="20m",
         guarded=gauge("held_total", "1+0x60", **HERE, **HELD_AMOUNT)
         | gauge("held_notifications", "1+0x60", **HERE, disposition="quarantined"),
+        early=early("held_total", **HELD_AMOUNT)
+        | gauge("held_notifications", "_x5 1+0x60", **HERE, disposition="quarantined"),
     ),
     "IllegalTransition": Tried(
         fires=gauge("held_total", "0+0x5 1+0x90", **HERE, disposition="quarantined", reason="second_trade"),
@@ -365,6 +385,7 @@ HELD = {
         silent=gauge("held_total", "0+0x5 1+0x90", **HERE, **HELD_AMOUNT),
         clears=gauge("held_total", "0+0x5 1+0x90", **HERE, disposition="quarantined", reason="second_trade"),
         cleared_at="80m",
+        early=early("held_total", disposition="quarantined", reason="second_trade"),
     ),
     "DeadOpen": Tried(
         fires=gauge("held_notifications", "1+0x60", **HERE, disposition="dead"),
@@ -507,6 +528,7 @@ PROCESSES = {
         silent=gauge("log_lines_dropped_total", "9+0x60", **HERE),
         clears=gauge("log_lines_dropped_total", "0+0x5 9+0x60", **HERE),
         cleared_at="40m",
+        early=early("log_lines_dropped_total"),
     ),
 }
 ALL = BUDGETS | RECEIVING | PROCESSING | HELD | PROCESSES

@@ -17,6 +17,8 @@ from tests.support.waiting import until
 from workers import metrics
 from workers.errors import InfrastructureDown, VersionConflict
 from workers.metrics import WorkerMetrics
+from workers.restarts import LoopName
+from workers.settlement.order_view import CONTRADICTIONS
 from workers.settlement.plan import LogRecord, Position
 
 RETRY_PENDING = "alipay_notify_retry_pending_notifications"
@@ -24,6 +26,16 @@ RETRY_PENDING = "alipay_notify_retry_pending_notifications"
 
 def value(world: World, name: str, **labels: str) -> float | None:
     return world.registry.get_sample_value(name, labels)
+
+
+def test_counters_of_rare_events_begin_with_0_so_that_the_first_event_is_an_increase() -> None:
+    world = World()
+    for reason in CONTRADICTIONS.values():
+        assert value(world, "alipay_notify_held_total", disposition="quarantined", reason=reason.value) == 0
+    for loop in LoopName:
+        assert value(world, "alipay_notify_worker_loop_failures_total", loop=loop.value, reason="dead_letters") == 0
+    for outcome in ("acquired", "contended_then_acquired", "timeout", "error", "done"):
+        assert value(world, "alipay_notify_claims_total", outcome=outcome) == 0
 
 
 async def test_records_are_counted_by_disposition_status_and_delay() -> None:

@@ -279,6 +279,8 @@ async def test_outcomes_are_counted_by_account() -> None:
     await town.after(AFTER_S + 1)
     labels = {"account": "shop", "outcome": "unpaid"}
     assert town.registry.get_sample_value("alipay_notify_questions_total", labels) == 1
+    others = labels | {"outcome": "refused"}
+    assert town.registry.get_sample_value("alipay_notify_questions_total", others) == 0, "the first one is an increase"
 
 
 async def test_loop_goes_on_over_outages_and_changes_of_the_leader() -> None:

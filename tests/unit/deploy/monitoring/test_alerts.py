@@ -55,3 +55,12 @@ def test_annotations_name_only_labels_that_the_expression_keeps() -> None:
         made = set(re.findall(r'label_replace\([^"]*"(\w+)"', alert.expr.replace("\n", " ")))
         aggregated = re.search(r"\b(?:sum|min|max)\b", alert.expr) is not None
         assert named <= kept | made | (set() if aggregated else scraped) | ({"job"} & scraped), alert.name
+
+
+def test_no_alert_on_a_single_event_misses_one_before_the_first_scrape() -> None:
+    """An `increase` alone sees nothing that was counted before a process's first scrape."""
+    for alert in alerts.table():
+        bare = re.findall(r"increase\(([^()]*)\[\w+\]\)\)? > 0", alert.expr)
+        for counter in bare:
+            young = f"{counter.strip()} > 0 and on (job, instance) time() - process_start_time_seconds < "
+            assert young in alert.expr, alert.name

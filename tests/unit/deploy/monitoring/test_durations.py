@@ -6,6 +6,7 @@ from deploy.monitoring import durations
 from deploy.monitoring.durations import AS_SHIPPED, Timing
 
 EXPRESSION = "sum(increase(a_total[1h])) > 50 and deriv(b[15m:1m]) > 5 and increase(c[5m] offset 1w) > 240"
+STARTED = "a_total > 0 and on (job, instance) time() - process_start_time_seconds < 3600"
 
 
 def test_shipped_expression_is_unchanged() -> None:
@@ -18,6 +19,7 @@ def test_windows_offsets_and_waits_are_divided_and_thresholds_are_not() -> None:
     assert timing.expression(EXPRESSION) == (
         "sum(increase(a_total[60s])) > 50 and deriv(b[15s:1m]) > 5 and increase(c[10s] offset 100s) > 240"
     )
+    assert timing.expression(STARTED) == STARTED.replace("3600", "60")
     assert timing.duration("5m") == "5s"
 
 
