@@ -7,6 +7,7 @@ counts the row all the same.
 
 from typing import Protocol
 
+from schemas import times
 from workers.queries import Snooze
 
 SNOOZE_MAX_S = 30 * 86_400
@@ -22,8 +23,8 @@ class SnoozesPort(Protocol):
         """
 
 
-def audited(snooze: Snooze, until: str, *, now_ms: int) -> tuple[str, str]:
-    """Return the action and the reason of the audit row. `until` is the moment as a text."""
+def audited(snooze: Snooze, *, now_ms: int) -> tuple[str, str]:
+    """Return the action and the reason of the audit row."""
     if snooze.until_ms <= now_ms:
         return "unsnooze", snooze.why
-    return "snooze", f"until {until}: {snooze.why}"
+    return "snooze", f"until {times.from_epoch_ms(snooze.until_ms).isoformat()}: {snooze.why}"

@@ -4,7 +4,6 @@ from sqlite3 import Connection
 
 from deploy.embedded import decisions
 from deploy.embedded.sqlite import SqliteDatabase
-from schemas import times
 from workers import snoozes
 from workers.queries import Snooze
 from workers.settlement.plan import position_of
@@ -30,8 +29,7 @@ class SqliteSnoozes:
             given = (snooze.until_ms, snooze.by, snooze.why)
             if not connection.execute(_SNOOZE, (*given, position.partition, position.offset)).rowcount:
                 return False
-            until = times.from_epoch_ms(snooze.until_ms).isoformat()
-            action, why = snoozes.audited(snooze, until, now_ms=now_ms)
+            action, why = snoozes.audited(snooze, now_ms=now_ms)
             decisions.audit(connection, now_ms, action, [id_], snooze.by, why)
             return True
 

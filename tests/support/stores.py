@@ -349,7 +349,7 @@ class MemoryStore:
         if page is None or page.resolution:
             return False
         self.pages[page.row.position] = structs.replace(page, snooze=snooze)
-        action, why = snoozes.audited(snooze, str(snooze.until_ms), now_ms=now_ms)
+        action, why = snoozes.audited(snooze, now_ms=now_ms)
         self.audit.append((action, id_, snooze.by, why))
         return True
 

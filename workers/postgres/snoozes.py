@@ -1,6 +1,5 @@
 """Snoozes of held notifications, in PostgreSQL."""
 
-from schemas import times
 from workers import snoozes
 from workers.postgres import audit
 from workers.postgres.database import Database, SqlConnection
@@ -28,8 +27,7 @@ class PostgresSnoozes:
             given = (snooze.until_ms, snooze.by, snooze.why)
             if not await connection.fetchval(_SNOOZE, position.partition, position.offset, *given):
                 return False
-            until = times.from_epoch_ms(snooze.until_ms).isoformat()
-            action, why = snoozes.audited(snooze, until, now_ms=now_ms)
+            action, why = snoozes.audited(snooze, now_ms=now_ms)
             await audit.note(connection, action, [id_], by=snooze.by, why=why, now_ms=now_ms)
             return True
 
