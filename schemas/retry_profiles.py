@@ -46,6 +46,12 @@ class Profile(Struct, frozen=True, kw_only=True):
         beyond = max(0, number - self.deliveries)
         return sum(self.gaps_s[: number - 1]) + beyond * 4 * _MINUTE
 
+    @property
+    def resent_ms(self) -> int:
+        """Return for how many milliseconds a notification may come after its first delivery; the last may be late."""
+        last_ms = sum(self.gaps_s) * 1000
+        return round(last_ms) + late_ms(last_ms)
+
 
 PROFILES: Mapping[str, Profile] = {
     one.name: one

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from msgspec import Struct, structs
 
-from schemas import scopes, times
+from schemas import retry_profiles, scopes, times
 from schemas.accounts import Account, Family, SignType
 from workers.admin import pages, responses
 from workers.admin.pages import ConsoleFrame
@@ -23,7 +23,6 @@ from workers.queries import HeldPort, HeldQuery
 
 ACCOUNTS_SHOWN = 50
 EXPIRES_SOON = timedelta(days=30)
-RESENT_FOR = timedelta(hours=25)  # Alipay sends a notification again for so long
 
 
 class RingKey(Struct, frozen=True, kw_only=True):
@@ -160,6 +159,7 @@ class KeysPart:
                 each,
                 used.get(each.account, {}),
                 held=None if held is None else held.get(each.account, 0),
+                resent_ms=retry_profiles.of(self._accounts[each.account]).resent_ms,
                 now=times.from_epoch_ms(now_ms),
             )
             for each in found
@@ -192,24 +192,35 @@ class KeysPart:
 
 
 def of_account(
-    account: AccountKeys, used: Mapping[str, KeyUsed], *, held: int | None, now: datetime
+    account: AccountKeys, used: Mapping[str, KeyUsed], *, held: int | None, resent_ms: int, now: datetime
 ) -> AccountKeysAnswer:
-    """Return the account with the uses of its keys; `used` is by key id, also of keys that it has no more."""
+    """Return the account with the uses of its keys; `used` is by key id, also of keys that it has no more.
+
+    `resent_ms` is for how long Alipay sends a notification again, by the account's retry profile.
+    """
     newest_ms = max((each.last_at_ms for each in used.values()), default=None)
-    keys = tuple(_key(key, used.get(key.key_id), newest_ms, held=held, now=now) for key in account.keys)
+
+    def key_answer(key: RingKey) -> KeyAnswer:
+        its = used.get(key.key_id)
+        # A held notification may have been signed with this key, and is verified again when it is retried.
+        safe_since = None if held != 0 else _safe_since(its, newest_ms, resent_ms=resent_ms, now=now)
+        return _key(key, its, safe_since=safe_since, now=now)
+
     rest = {name: getattr(account, name) for name in AccountKeys.__struct_fields__ if name != "keys"}
     last_message_at = None if newest_ms is None else times.from_epoch_ms(newest_ms)
-    return AccountKeysAnswer(**rest, keys=keys, last_message_at=last_message_at, held=held)
+    return AccountKeysAnswer(
+        **rest, keys=tuple(map(key_answer, account.keys)), last_message_at=last_message_at, held=held
+    )
 
 
-def _key(key: RingKey, used: KeyUsed | None, newest_ms: int | None, *, held: int | None, now: datetime) -> KeyAnswer:
+def _key(key: RingKey, used: KeyUsed | None, *, safe_since: datetime | None, now: datetime) -> KeyAnswer:
     return KeyAnswer(
         **structs.asdict(key),
         state=state(key, now),
         last_used_at=None if used is None else times.from_epoch_ms(used.last_at_ms),
         verified_hour=0 if used is None else used.in_hour,
         verified_day=0 if used is None else used.in_day,
-        safe_to_remove_since=_safe_since(used, newest_ms, held=held, now=now),
+        safe_to_remove_since=safe_since,
     )
 
 
@@ -222,12 +233,12 @@ def state(key: RingKey | MerchantKeyInUse, now: datetime) -> str:
     return "expired" if key.expires_at <= now else "expires_soon"
 
 
-def _safe_since(used: KeyUsed | None, newest_ms: int | None, *, held: int | None, now: datetime) -> datetime | None:
+def _safe_since(used: KeyUsed | None, newest_ms: int | None, *, resent_ms: int, now: datetime) -> datetime | None:
     """Return since when the key is not needed: another one has verified later, and Alipay sends no older message again.
 
-    A key that was never used may be the next one. Held notifications may have been signed with this one.
+    A key that was never used may be the next one.
     """
-    if used is None or newest_ms is None or newest_ms <= used.last_at_ms or held != 0:
+    if used is None or newest_ms is None or newest_ms <= used.last_at_ms:
         return None
-    since = times.from_epoch_ms(used.last_at_ms) + RESENT_FOR
+    since = times.from_epoch_ms(used.last_at_ms + resent_ms)
     return since if since <= now else None

@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from msgspec import structs
 
+from schemas.retry_profiles import PROFILES
 from tests.support.admin import NOW_MS, World, form, serving
 from tests.support.keys import NEW, OLD, used, with_changes
 from workers.admin import key_rings
@@ -28,7 +30,9 @@ async def test_old_key_is_safe_to_remove_a_day_after_another_took_over() -> None
     used(world.key_uses, "new.pem", 0.5, messages=3)
     shop, keys = await keys_of(world)
     old, new = keys["old.pem"], keys["new.pem"]
-    assert old["safe_to_remove_since"] == (NOW - timedelta(hours=5)).isoformat().replace("+00:00", "Z")
+    resent = timedelta(milliseconds=PROFILES["cn-4m"].resent_ms)
+    assert timedelta(hours=24, minutes=24) < resent < timedelta(hours=25)
+    assert old["safe_to_remove_since"] == (NOW - timedelta(hours=30) + resent).isoformat().replace("+00:00", "Z")
     assert (old["verified_hour"], old["verified_day"]) == (0, 0)
     assert new["safe_to_remove_since"] is None
     assert (new["verified_hour"], new["verified_day"]) == (3, 5)
@@ -52,6 +56,17 @@ async def test_key_in_use_or_never_used_or_needed_by_a_held_one_is_not_safe_to_r
     used(young.key_uses, "new.pem", 1)
     _, keys = await keys_of(young)
     assert [keys[name]["safe_to_remove_since"] for name in ("old.pem", "new.pem")] == [None, None]
+
+
+@pytest.mark.parametrize(("profile", "is_safe"), [(None, False), ("antom-sandbox", True)])
+async def test_old_key_waits_for_the_last_delivery_of_its_account(profile: str | None, is_safe: bool) -> None:
+    world = World()
+    world.accounts["shop"] = structs.replace(world.accounts["shop"], retry_profile=profile)
+    world.keys.rings["shop"] = (OLD, NEW)
+    used(world.key_uses, "old.pem", 1)
+    used(world.key_uses, "new.pem", 0.5)
+    _, keys = await keys_of(world)
+    assert (keys["old.pem"]["safe_to_remove_since"] is not None) == is_safe
 
 
 def test_states_follow_certificates_and_retiring_algorithms() -> None:
