@@ -324,12 +324,12 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Reason", f"{held['detail'] or held['reason']} ({held['reason']})")
     terminal.line("Held", f"{held['id']} of {admin.owner(held)}")
     terminal.line("Disposition", held["disposition"])
-    terminal.line("Order", held["order"])
+    terminal.line("Order", held["order"] or "none is named")
     terminal.line("Amount", _amount(held))
     terminal.line("Notification", held["notification_id"])
     if held.get("received_at"):
-        terminal.line("Received (UTC)", f"{terminal.moment(held['received_at'])}, acknowledged, not sent again")
-    terminal.line("Since (UTC)", terminal.moment(held["first_at"]))
+        terminal.line("Received", f"{terminal.moment(held['received_at'])} UTC, acknowledged, not sent again")
+    terminal.line("Since", f"{terminal.moment(held['first_at'])} UTC")
     terminal.line("Attempts", f"{held['attempts']}, {held['replays']} by operators")
     if held["resolution"]:
         terminal.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")

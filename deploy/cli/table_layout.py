@@ -1,13 +1,15 @@
 """Lay out a table for the width of a terminal, so that every number in it can be copied.
 
-Three layouts, the first that fits: a plain table; a table whose prose is wrapped at blanks; and a table of the first
-columns, with the others below each row. A number that is wider than the terminal stays on one line all the same.
+Three layouts, the first that fits: a plain table; a table whose prose is wrapped at blanks; and a table of the columns
+that fit beside each other, with the others below each row. There, one long text does not move its whole column: it
+alone follows below its row. A number that is wider than the terminal stays on one line all the same. A terminal does
+not show a column that is empty in all rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ _PROSE_MIN = 24  # a column of texts with blanks is prose from this width on; ti
 _BETWEEN = 3  # columns of a table: a blank on each side, and one between
 _GAP = 2  # columns of a stacked table
 _INDENT = 4
+_FILLED_MIN = 0.5  # a column with fewer texts takes the room of others, and is below
+_BELOW_MAX = 0.25  # the largest share of a column's texts that follow below their rows, before all of them do
 _WORD = re.compile(r"\S+\s*|^\s+")
 
 Rows = Sequence[Sequence[str]]
@@ -27,6 +31,8 @@ def draw(console: Console, title: str, columns: Sequence[str], rows: Rows, style
     """Print the table. `styles` are the styles of cells, by their text."""
     from rich.text import Text
 
+    if console.is_terminal:
+        columns, rows = _without_empty(columns, rows)
     natural = [max(map(_width, [column, *(row[index] for row in rows)])) for index, column in enumerate(columns)]
     widths = _fitted(natural, columns, rows, console.width)
     if widths is not None:
@@ -34,7 +40,13 @@ def draw(console: Console, title: str, columns: Sequence[str], rows: Rows, style
         return
     if title:
         console.print(Text(title, style="italic"), soft_wrap=True)
-    _draw_stacked(console, columns, rows, natural, styles)
+    _draw_stacked(console, columns, rows, _beside(columns, rows, console.width), styles)
+
+
+def _without_empty(columns: Sequence[str], rows: Rows) -> tuple[Sequence[str], Rows]:
+    """Return the table without the columns that are empty in all rows; the first one names the row, and stays."""
+    kept = [index for index in range(len(columns)) if index == 0 or not rows or any(row[index] for row in rows)]
+    return [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
 
 def hanging(console: Console, label: Text, text: Text) -> None:
@@ -109,29 +121,52 @@ def _draw_table(
     console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
+def _beside(columns: Sequence[str], rows: Rows, room: int) -> dict[int, int]:
+    """Return the widths of the columns that stay beside each other, by their place; the first column always does."""
+    beside = {0: max(map(_width, [columns[0], *(row[0] for row in rows)]))}
+    left = room - beside[0]
+    for index in range(1, len(columns)):
+        texts = [row[index] for row in rows if row[index]]
+        width = _width_of_most(columns[index], texts, left - _GAP)
+        if width is not None and len(texts) >= _FILLED_MIN * len(rows):
+            beside[index] = width
+            left -= _GAP + width
+    return beside
+
+
+def _width_of_most(column: str, texts: Sequence[str], room: int) -> int | None:
+    """Return the width of the texts that fit into the room; `None` if they are too few, or the heading does not fit."""
+    widths = [_width(text) for text in texts]
+    fitting = [width for width in (_width(column), *widths) if width <= room]
+    if _width(column) > room or len(widths) + 1 - len(fitting) > _BELOW_MAX * len(widths):
+        return None
+    return max(fitting)
+
+
 def _draw_stacked(
-    console: Console, columns: Sequence[str], rows: Rows, natural: Sequence[int], styles: Mapping[str, str]
+    console: Console, columns: Sequence[str], rows: Rows, beside: Mapping[int, int], styles: Mapping[str, str]
 ) -> None:
     from rich.text import Text
 
-    first = 1
-    while first < len(columns) and sum(natural[: first + 1]) + _GAP * first <= console.width:
-        first += 1
+    def is_below(index: int, text: str) -> bool:
+        return index not in beside or _width(text) > beside[index]
 
-    def line(cells: Sequence[Text]) -> Text:
-        spaces = [" " * (natural[index] - cell.cell_len + _GAP) for index, cell in enumerate(cells)]
-        made = Text.assemble(*(part for pair in zip(cells, spaces, strict=True) for part in pair))
+    def line(texts: Sequence[str], style: Callable[[str], str]) -> Text:
+        made = Text()
+        for index, width in beside.items():
+            cell = Text("" if is_below(index, texts[index]) else texts[index], style=style(texts[index]))
+            made = Text.assemble(made, cell, " " * (width - cell.cell_len + _GAP))
         made.rstrip()
         return made
 
     console.print()
-    console.print(line([Text(column, style="bold") for column in columns[:first]]), soft_wrap=True)
+    console.print(line(columns, lambda _: "bold"), soft_wrap=True)
     for row in rows:
-        hanging(console, Text(""), line([Text(text, style=styles.get(text, "")) for text in row[:first]]))
+        hanging(console, Text(""), line(row, lambda text: styles.get(text, "")))
         details = [
             Text.assemble((f"{column} " if column else "", "dim"), (text, styles.get(text, "")))
-            for column, text in zip(columns[first:], row[first:], strict=True)
-            if text
+            for index, (column, text) in enumerate(zip(columns, row, strict=True))
+            if text and is_below(index, text)
         ]
         for each in _packed(details, console.width - _INDENT):
             hanging(console, Text(" " * _INDENT), each)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from schemas import answers, antom, form, interpret_form, personal, record_format, times
 from schemas.accounts import Account, Family
 from schemas.interpret_form import mask
-from schemas.record_format import Record, RecordContents
+from schemas.record_format import Header, Record, RecordContents
 
 # The fields by which a person decides, in this order: the payment, its outcome, its amounts, and its merchant.
 DECIDING = (
@@ -66,8 +66,11 @@ def parted(shown: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def headers(record: Record) -> dict[str, str]:
-    """Return the record's headers as text."""
-    return {name: _shown(value.decode("utf-8", "backslashreplace")) for name, value in record.headers}
+    """Return the record's headers as text; the receipt, which is bytes, as hexadecimal digits."""
+    return {
+        name: value.hex() if name == Header.RECEIPT else _shown(value.decode("utf-8", "backslashreplace"))
+        for name, value in record.headers
+    }
 
 
 def signature(

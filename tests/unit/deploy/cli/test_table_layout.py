@@ -17,9 +17,12 @@ WORD = st.text("abcd0123456789-:/票", min_size=1, max_size=70)
 CELL = st.one_of(st.just(""), WORD, st.lists(WORD, max_size=6).map(" ".join), st.just("2026-11-30 09:07:38"))
 
 
-def drawn(columns: list[str], rows: list[list[str]], *, width: int = 80, title: str = "") -> list[str]:
+def drawn(
+    columns: list[str], rows: list[list[str]], *, width: int = 80, title: str = "", is_terminal: bool = False
+) -> list[str]:
     out = io.StringIO()
-    table_layout.draw(Console(file=out, width=width, color_system=None), title, columns, rows, {})
+    console = Console(file=out, width=width, color_system=None, force_terminal=is_terminal)
+    table_layout.draw(console, title, columns, rows, {})
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -54,6 +57,44 @@ def test_columns_that_do_not_fit_follow_below_their_row() -> None:
         f"    id {ID}",
         "",
     ]
+
+
+def test_one_long_text_follows_below_its_row_and_the_others_stay_in_the_table() -> None:
+    rows = [["settings", "valid", ""], ["accounts", f"shop, market in /srv/{'d' * 60}", "register the path"]]
+    rows += [[f"keys of {name}", "1 for RSA2", ""] for name in ("shop", "market", "depot")]
+    assert drawn(["check", "finding", "what to do"], rows) == [
+        "",
+        "check           finding",
+        "settings        valid",
+        "accounts",
+        "    finding shop, market in",
+        f"    /srv/{'d' * 60}",
+        "    what to do register the path",
+        *(f"keys of {name:<6}  1 for RSA2" for name in ("shop", "market", "depot")),
+        "",
+    ]
+
+
+def test_column_whose_texts_are_mostly_too_wide_is_below_and_a_later_one_is_beside() -> None:
+    fingerprint = f"sha256:{LONG}A"
+    rows = [["shop", fingerprint, "ok"], ["market", fingerprint, "expired"], ["depot", "", "ok"]]
+    lines = drawn(["account", "fingerprint", "state"], rows)
+    assert [line for line in lines if "ok" in line or "expired" in line] == [
+        "shop     ok",
+        "market   expired",
+        "depot    ok",
+    ]
+    assert sum(fingerprint in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_terminal_shows_no_column_that_is_empty_in_all_rows(width: int) -> None:
+    columns, rows = ["id", "order", "detail"], [["", "", "waits for its order"], ["", "", "held"]]
+    shown = " ".join(drawn(columns, rows, width=width, is_terminal=True))
+    assert "id" in shown.split(), "the first column names the row"
+    assert "order" not in shown.split("waits")[0]
+    assert "order" in " ".join(drawn(columns, rows)), "a pipe has the same columns always"
+    assert "order" in " ".join(drawn(columns, [], is_terminal=True))
 
 
 @pytest.mark.parametrize("width", [78, 80, 84])

@@ -49,6 +49,15 @@ def test_receipt_mac_does_not_make_a_signature_valid() -> None:
     assert (shown.authentic, shown.key_id) == (True, "key of now")
 
 
+def test_receipt_is_shown_as_digits_and_other_headers_as_text() -> None:
+    record = log_records.record("N1")
+    received = Record(
+        record.key, record.value, (*record.headers, (Header.RECEIPT.value, b".6\x04\n\xb7a"), ("x", b"\xb7a"))
+    )
+    shown = inspection.headers(received)
+    assert (shown["receipt"], shown["x"], shown["account"]) == ("2e36040ab761", "\\xb7a", SHOP.name)
+
+
 def test_personal_data_is_hidden_also_within_json_and_details_unless_revealed() -> None:
     fields = {
         "buyer_logon_id": "159****5620",
