@@ -74,7 +74,7 @@ async def _play(
                 profile=stage.profile,
                 issued=IssuedIds(stage.world.directory / "issued.log"),
                 time_scale=stage.time_scale,
-                observer=attempts.append,
+                observer=lambda attempt, _: attempts.append(attempt),
                 history=facts,
             )
             await playing.play(courses, sender)

@@ -50,7 +50,8 @@ _SUCCESS = b"success"
 
 class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
     """One notification to deliver. `copies` is the number of deliveries even if all are answered `success`, as if
-    Alipay had not received the answers."""
+    Alipay had not received the answers. `is_extra` is a delivery that a person asks for, which the schedule does not
+    continue."""
 
     notification: UnsignedNotification
     url: str
@@ -58,6 +59,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected = "success"
     forged: bool = False
     copies: int = 1
+    is_extra: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +93,9 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptObserver(Protocol):
-    """Receives every attempt when it has ended."""
+    """Receives every attempt when it has ended, with its job."""
 
-    def __call__(self, attempt: Attempt, /) -> None: ...
+    def __call__(self, attempt: Attempt, job: DeliveryJob, /) -> None: ...
 
 
 class DeliveryHistory:
@@ -186,7 +188,7 @@ class Sender:
         if attempt.outcome == "ok" and settles:
             self._settle(job)
         if self._observer is not None:
-            self._observer(attempt)
+            self._observer(attempt, job)
         return attempt
 
     def _dropped(self, job: DeliveryJob, *, number: int, sent_at: datetime) -> Attempt:
@@ -195,7 +197,7 @@ class Sender:
         attempt = self._attempt(job, answer, number=number, sent_at=sent_at)
         attempt = msgspec.structs.replace(attempt, again_in_s=None)
         if self._observer is not None:
-            self._observer(attempt)
+            self._observer(attempt, job)
         return attempt
 
     async def _post(self, url: str, delivery: SignedDelivery) -> _Answer:
@@ -222,7 +224,7 @@ class Sender:
         if answer.status is not None:
             outcome, why = judge(answer.status, answer.body, antom=antom)
         # A forgery is not retried by Alipay's schedule.
-        again = None if outcome == "ok" or job.forged else self._profile.gap_after(number)
+        again = None if outcome == "ok" or job.forged or job.is_extra else self._profile.gap_after(number)
         return Attempt(
             account=one.account.identity.name, order=one.order, notify_id=one.notify_id, kind=one.facts.kind,
             number=number, sent_at=sent_at, outcome=outcome, expected=job.expected, status=answer.status,

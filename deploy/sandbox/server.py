@@ -11,33 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from random import SystemRandom
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from deploy.sandbox import pages, planning, playing, scenario, scenario_files, serials
+from deploy.sandbox import pages, planning, playing, resending, scenario, scenario_files
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.answers import TradeQueries
 from deploy.sandbox.cashier import Cashier
-from deploy.sandbox.delivery import PROFILES, Attempt, Sender
+from deploy.sandbox.delivery import PROFILES, DeliveryJob, Sender
 from deploy.sandbox.dropping import Dropping
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
+from deploy.sandbox.resending import RecentDeliveries, Resending
 from deploy.sandbox.shop import RedirectUrl, Shop
 from deploy.sandbox.trades import Trades
 from deploy.sandbox.world import World, WorldError
 from schemas.retry_profiles import Profile
 from workers.admin import languages
 
-_RECENT_MAX = 60
 _BODY_BYTES_MAX = 64 * 1024
 _PLAYS_AT_ONCE_MAX = 50
 
@@ -83,7 +82,7 @@ class SandboxServer:
         self._notify_delay_s = notify_delay_s
         self._scenarios = scenario_files.load_all()
         self._planner = planning.Planner(SystemRandom())
-        self._recent: deque[Attempt] = deque(maxlen=_RECENT_MAX)
+        self._recent = RecentDeliveries(time_scale=time_scale)
         self.dropping = Dropping(drop, SystemRandom().random)
         self.trades = Trades()
         self._plays: set[asyncio.Task[None]] = set()
@@ -109,7 +108,7 @@ class SandboxServer:
                 profile=self._profile,
                 issued=self.issued,
                 time_scale=self._time_scale,
-                observer=self._recent.appendleft,
+                observer=self._recent.note,
                 trades=self.trades,
                 dropping=self.dropping,
             )
@@ -172,9 +171,24 @@ class SandboxServer:
         """
         if name not in self._scenarios or not self._scenarios[name].suits(self.world.account(account)):
             raise UnplayableError(f"{account} does not send all notifications that {name!r} needs")
+        return self._begin(lambda: self.play(name, account))
+
+    def start_delivery(self, job: DeliveryJob, number: int) -> bool:
+        """Start to deliver a notification, from its delivery `number` on. Return `False` if too much is being sent."""
+        sender = self._sender
+        assert sender is not None, "start() comes first"
+
+        async def deliver() -> None:
+            first = await sender.attempt(job, number=number)
+            await sender.resend(job, after=first)
+
+        return self._begin(deliver)
+
+    def _begin(self, work: Callable[[], Coroutine[None, None, None]]) -> bool:
+        """Run this in the background, unless too much is running."""
         if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
             return False
-        task = asyncio.get_running_loop().create_task(self.play(name, account))
+        task = asyncio.get_running_loop().create_task(work())
         self._plays.add(task)
         task.add_done_callback(self._plays.discard)
         return True
@@ -190,7 +204,8 @@ class SandboxServer:
             shop_url=self.url,
         )
         app = web.Application(client_max_size=_BODY_BYTES_MAX, middlewares=[languages.choose, pages.errors, _same_site])
-        app.add_routes([*cashier.routes(), *queries.routes(), *shop.routes()])
+        resender = Resending(self._recent, self.start_delivery)
+        app.add_routes([*cashier.routes(), *queries.routes(), *shop.routes(), *resender.routes()])
         app.add_routes([
             web.get("/", self._home),
             web.get("/recent", self._recent_rows),
@@ -227,8 +242,8 @@ class SandboxServer:
     async def _recent_rows(self, _request: web.Request) -> web.Response:
         return pages.fragment("attempt_rows.html", rows=self._rows())
 
-    def _rows(self) -> list[dict[str, str]]:
-        return [_row(attempt, self._admin_url) for attempt in self._recent]
+    def _rows(self) -> list[dict[str, object]]:
+        return [resending.row(one, self._recent, self._admin_url) for one in self._recent.newest()]
 
     async def _play_requested(self, request: web.Request) -> web.StreamResponse:
         """Start a scenario from the page; its deliveries appear in the list."""
@@ -254,24 +269,6 @@ async def _no_icon(_request: web.Request) -> web.Response:
 
 def _cannot(why: str) -> web.Response:
     return pages.page("sorry.html", why=why, title="Sandbox", skin="home", status=400)
-
-
-def _row(attempt: Attempt, console: str) -> dict[str, str]:
-    """Return a delivery as the list shows it; `page` is that of its order in the console."""
-    return {
-        "at": attempt.sent_at.isoformat(),
-        "time": serials.moment(attempt.sent_at),
-        "page": f"{console}/find?{urlencode({'number': attempt.order})}" if attempt.order else "",
-        "account": attempt.account,
-        "order": attempt.order,
-        "kind": attempt.kind,
-        "number": str(attempt.number),
-        "status": str(attempt.status or "–"),
-        "outcome": attempt.outcome,
-        "expected": "yes" if attempt.as_expected else "no",
-        "why": attempt.why or attempt.answer,
-        "elapsed": f"{attempt.elapsed_ms:.0f} ms",
-    }
 
 
 @web.middleware

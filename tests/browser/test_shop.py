@@ -38,6 +38,20 @@ async def test_other_endings_are_a_keyboard_s_reach_away(town: Town) -> None:
         assert "no Return" in (await page.text_content("#gone") or "")
 
 
+async def test_recent_notification_is_sent_again_with_the_keyboard(town: Town) -> None:
+    async with browsing() as page:
+        await page.goto(f"{town.sandbox.url}/")
+        await page.click("main form button")
+        await page.wait_for_selector("#recent a[href='/deliveries/1']")
+        await page.focus("#recent a[href='/deliveries/1']")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("select[name=signature]")
+        await page.select_option("select[name=signature]", "placeholder")
+        await page.focus("input[name=amount]")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#recent a[href='/deliveries/2']")
+
+
 @pytest.mark.parametrize(("scheme", "language", "width"), [("light", "en", 1360), ("dark", "zh-CN", 390)])
 async def test_axe_finds_nothing_wrong_on_the_sandbox_s_pages(
     town: Town, scheme: str, language: str, width: int
@@ -54,7 +68,7 @@ async def test_axe_finds_nothing_wrong_on_the_sandbox_s_pages(
         await page.goto(f"{town.sandbox.url}/")
         await page.click("main form button")
         await page.wait_for_selector("#recent tr[class]")
-        for path in ("/", "/app", "/nowhere", "/shop"):
+        for path in ("/", "/deliveries/1", "/app", "/nowhere", "/shop"):
             await page.goto(f"{town.sandbox.url}{path}")
             await look(path)
         await page.click("#pay")

@@ -116,7 +116,7 @@ class _Run:
             profile=profile,
             issued=IssuedIds(),
             concurrency=10_000,
-            observer=lambda attempt: self._ended_s.append((self._now_s(), attempt)),
+            observer=lambda attempt, _: self._ended_s.append((self._now_s(), attempt)),
         )
 
     async def run(self) -> Outcome:

@@ -1,11 +1,14 @@
-// Refreshes the list of recent deliveries while the page is visible.
+// Refreshes the list of recent deliveries while the page is visible, but not while one of its links has the focus: the
+// keyboard would lose its place.
 async function refresh() {
-  if (!document.hidden) {
+  const recent = document.getElementById("recent");
+  const isStill = () => document.hidden || recent.contains(document.activeElement);
+  if (!isStill()) {
     try {
       const answer = await fetch(`/recent${location.search}`); // in the language of the page
-      if (answer.ok) {
-        const recent = document.getElementById("recent");
-        recent.innerHTML = await answer.text();
+      const rows = answer.ok ? await answer.text() : "";
+      if (rows && !isStill()) {
+        recent.innerHTML = rows;
         showZones(recent);
       }
     } catch { /* the sandbox has stopped; keep the list */ }

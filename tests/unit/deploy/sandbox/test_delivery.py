@@ -244,7 +244,9 @@ async def test_history_has_a_line_before_and_after_each_attempt(
     attempts: list[Attempt] = []
     async with receiving(answer) as receiver:
         with closing(DeliveryHistory(tmp_path / "history")) as history:
-            await sender(http, history=history, observer=attempts.append).deliver(job(world, receiver.url))
+            await sender(http, history=history, observer=lambda attempt, _: attempts.append(attempt)).deliver(
+                job(world, receiver.url)
+            )
     facts = [msgspec.json.decode(line) for line in (tmp_path / "history").read_bytes().splitlines()]
     assert [one["what"] for one in facts] == ["call", last]
     assert facts[0]["id"] == facts[1]["id"] == attempts[0].notify_id
