@@ -36,10 +36,16 @@ _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
 
 
 class EventNames(Struct, frozen=True, kw_only=True):
-    """The first part of event types, and the URL of the folder with the schemas, which ends with a slash."""
+    """The first part of event types, and the URL of the folder with the schemas, which ends with a slash.
+
+    `topic_prefix` and `group` name the log and its group of workers in held notices; the embedded engine has the
+    defaults.
+    """
 
     type_prefix: str = TYPE_PREFIX
     schema_base: str = SCHEMA_BASE
+    topic_prefix: str = topics.PREFIX
+    group: str = "alipay-notify"
 
     def type_of(self, logical: str) -> str:
         """Return the name of a logical event type in this deployment."""
@@ -51,17 +57,17 @@ class EventNames(Struct, frozen=True, kw_only=True):
 
     def of(self, event: Outgoing) -> Outgoing:
         """Return the event as consumers get it: with this deployment's type, and the URL of its schema."""
-        schema = _schema_header(self, event.topic)
+        added = _added(self, event.topic)
         if self.type_prefix == TYPE_PREFIX:  # nearly always, and done for each event
             return Outgoing(
-                id=event.id, topic=event.topic, key=event.key, value=event.value, headers=(*event.headers, schema)
+                id=event.id, topic=event.topic, key=event.key, value=event.value, headers=(*event.headers, *added)
             )
         headers = (
             (name, self.type_of(text.decode("utf-8", "replace")).encode() if name == TYPE else text)
             for name, text in event.headers
         )
         value = self._renamed(event.value) if event.topic in _ORDER_TOPICS else event.value
-        return structs.replace(event, value=value, headers=(*headers, schema))
+        return structs.replace(event, value=value, headers=(*headers, *added))
 
     def _renamed(self, value: bytes) -> bytes:
         """Return the value of an order event with this deployment's type; members that we do not know stay.
@@ -82,9 +88,13 @@ LOGICAL = EventNames()
 
 
 @lru_cache
-def _schema_header(names: EventNames, topic: str) -> tuple[str, bytes]:
-    """Return the header with the URL of the schema; cached, because each event has it."""
-    return DATASCHEMA, names.schema_of(topic).encode()
+def _added(names: EventNames, topic: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers that a deployment decides; cached, because each event has them."""
+    schema = (DATASCHEMA, names.schema_of(topic).encode())
+    if topic != topics.HELD:
+        return (schema,)
+    log = topics.named(topics.NOTIFICATION, names.topic_prefix)
+    return (("held-topic", log.encode()), ("held-group", names.group.encode()), schema)
 
 
 def faults(type_prefix: str, schema_base: str) -> list[str]:

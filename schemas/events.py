@@ -19,6 +19,7 @@ from schemas.orders import ClaimView, ClosedBecause, Status, View
 from schemas.record_format import key_of
 
 TYPE_PREFIX = "alipay_notify"
+ERROR_MESSAGE_BYTES_MAX = 1024
 CONTENT_TYPE = b"application/json"
 
 _MOMENTS_MAX = 16  # size of the cache of `_time`
@@ -85,6 +86,24 @@ class HeldNotice(Struct, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     at: Moment
+
+
+class HeldWay(Struct, frozen=True, kw_only=True):
+    """How a notification came to be held; headers of its notice, for consumers that know those of Spring Kafka.
+
+    `partition`, `offset` and `received_at` are those of its record. `step` is where it was held: `read` or `decide`,
+    and empty if the process ended there. `error_class` is the name of the exception, empty if there was none.
+    `attempts` are retries, and `replays` those by hand.
+    """
+
+    partition: int
+    offset: int
+    received_at: Moment
+    first_at: Moment
+    step: str
+    error_class: str
+    attempts: int
+    replays: int
 
 
 class NotedNotice(Struct, frozen=True, kw_only=True):
@@ -184,17 +203,34 @@ def outgoing_event(event: OrderEvent) -> Outgoing:
     return Outgoing(id=event.id, topic=topics.ORDER_EVENT, key=key, value=_encode(event), headers=headers)
 
 
-def outgoing_notice(notice: HeldNotice) -> Outgoing:
-    """Encode a held notice as a CloudEvent in binary mode."""
+def outgoing_notice(notice: HeldNotice, way: HeldWay) -> Outgoing:
+    """Encode a held notice as a CloudEvent in binary mode. `event_names` adds the headers that a deployment decides."""
     kind = f"{TYPE_PREFIX}.notification.{notice.disposition.value}.v1"
     scope = scopes.joined(notice.account, notice.auth_app_id)
     headers = (
         *_cloud(notice.id, kind, scope, notice.order, notice.at),
         ("held-disposition", notice.disposition.value.encode()),
         ("held-reason", notice.reason.value.encode()),
+        *_way(notice, way),
     )
     key = key_of(scope, notice.order)
     return Outgoing(id=notice.id, topic=topics.HELD, key=key, value=_encode(notice), headers=headers)
+
+
+def _way(notice: HeldNotice, way: HeldWay) -> tuple[tuple[str, bytes], ...]:
+    message = notice.detail.encode("utf-8", "replace")[:ERROR_MESSAGE_BYTES_MAX].decode("utf-8", "ignore")
+    texts = {
+        "held-partition": str(way.partition),
+        "held-offset": str(way.offset),
+        "held-timestamp": way.received_at.isoformat(),
+        "held-step": way.step,
+        "held-error-class": way.error_class,
+        "held-error-message": message,
+        "held-attempts": str(way.attempts),
+        "held-first-at": way.first_at.isoformat(),
+        "held-replays": str(way.replays),
+    }
+    return tuple((name, text.encode()) for name, text in texts.items())
 
 
 def outgoing_noted(notice: NotedNotice) -> Outgoing:

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from schemas.dispositions import HELD, Disposition
 from workers.queries import HeldCount, HeldGroup, HeldPage, HeldQuery
+from workers.settlement.plan import HeldRow
 
 
 def is_kept(query: HeldQuery) -> bool:
@@ -71,6 +72,11 @@ def until_now(query: HeldQuery, now_ms: int) -> HeldQuery:
     """Return the query without an end that is not past, because nothing is held later: its counts are kept."""
     is_past = query.before_ms is not None and query.before_ms < now_ms
     return query if is_past else structs.replace(query, before_ms=None)
+
+
+def replayed(page: HeldPage) -> HeldRow:
+    """Return the row for its retry by hand, which was counted after the page was read."""
+    return structs.replace(page.row, replays=page.replays + 1)
 
 
 def for_task(query: HeldQuery, started_at_ms: int) -> HeldQuery:

@@ -198,9 +198,13 @@ def unread(log_record: LogRecord, cause: BaseException, *, now_ms: int, held: He
     return _without_reading(log_record, Reason.OUR_FAULT, cause, now_ms=now_ms, held=held)
 
 
+class ProcessEnded(Exception):
+    """The processes that handled a record ended, so that none of them could say why."""
+
+
 def fatal(log_record: LogRecord, *, now_ms: int, held: HeldRow | None) -> ParsedRecord:
     """Return a record that ends the processes which handle it as a dead letter."""
-    why = Exception("processes ended with this record alone in hand")
+    why = ProcessEnded("processes ended with this record alone in hand")
     return _without_reading(log_record, Reason.ENDED_PROCESS, why, now_ms=now_ms, held=held)
 
 
@@ -208,6 +212,8 @@ def _without_reading(
     log_record: LogRecord, reason: Reason, cause: BaseException, *, now_ms: int, held: HeldRow | None
 ) -> ParsedRecord:
     failure = _failure(Disposition.DEAD, reason, cause)
+    if reason is Reason.ENDED_PROCESS:  # nobody knows in which step
+        failure = structs.replace(failure, step="")
     if held is not None:
         return _unread(log_record, held, failure, account=held.account, received_at_ms=held.first_at_ms)
     # The receive time is in the header, and by it the store recognises the record when it is redelivered.
@@ -255,6 +261,7 @@ def dead_letter(parsed: ParsedRecord, cause: BaseException) -> ParsedRecord:
     notification = parsed.notification
     order, notification_id = ("", "") if notification is None else (notification.order, notification.id)
     failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
+    failure = structs.replace(failure, step="decide")
     return structs.replace(
         parsed, account=_storable(parsed.account), notification=None, failure=_identified(failure, parsed.held)
     )
@@ -272,6 +279,7 @@ def locked(parsed: ParsedRecord) -> ParsedRecord:
         detail=parking.LOCKED,
         order=_number(order),
         notification_id=_number(notification_id),
+        step="decide",
     )
     return structs.replace(
         parsed, account=_storable(parsed.account), notification=None, failure=_identified(waiting, parsed.held)
@@ -303,6 +311,7 @@ def _failure(
         order=_number(order),
         notification_id=id_,
         digest=digest if id_ else b"",
+        error_class=type(error).__name__,
     )
 
 

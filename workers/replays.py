@@ -276,7 +276,7 @@ class Replayer:
         # A row that another session has locked stays as it was, and the replay goes on: it would wait for a shell that
         # somebody forgot. Such a row is not among those that are counted as done.
         with contextlib.suppress(RowsLocked):
-            await self._retry([page.row for page in pages])
+            await self._retry([held_lists.replayed(page) for page in pages])
         left = await self._store.held_list(HeldQuery(ids=ids, limit=len(ids)))
         return [page.row.reason.value for page in left]
 

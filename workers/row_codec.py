@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from schemas import events
 from schemas.dispositions import Disposition, Flag, Reason
@@ -245,6 +246,11 @@ def held(row: Row) -> HeldRow:
         due_at_ms=row[13],
         waits_for=row[14],
     )
+
+
+def due(row: Row) -> HeldRow:
+    """Return a row to retry, from the columns of `HELD` and `replays`."""
+    return structs.replace(held(row), replays=row[15])
 
 
 def headers(record: Record) -> bytes:

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import structs
 from pydantic import Field
 
 from deploy.settings import EmbeddedSettings, EngineSettings
 from ingest.settings import PREFIX, Settings, load_as
+from schemas.event_names import EventNames
 
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
@@ -108,6 +110,10 @@ class ServerSettings(Settings):
 
 class ClusterSettings(ServerSettings, EngineSettings):
     """The settings of `ingest`, `worker` and `console`: one class, because one environment serves all three."""
+
+    @property
+    def event_names(self) -> EventNames:
+        return structs.replace(super().event_names, topic_prefix=self.topic_prefix, group=self.group)
 
 
 class AllSettings(ClusterSettings, EmbeddedSettings):

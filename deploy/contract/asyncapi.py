@@ -41,6 +41,20 @@ _ABOUT = (
     "and headers may be added; ignore those that you do not know. Keys are partitioned by murmur2, as by Kafka's Java "
     "client."
 )
+# Not in records of older releases, so consumers cannot rely on them.
+_HELD_HEADERS = {
+    "held-topic": "Of held notices: the topic of the notification's record.",
+    "held-partition": "Of held notices: the partition of the record.",
+    "held-offset": "Of held notices: the offset of the record.",
+    "held-timestamp": "Of held notices: when the notification was received.",
+    "held-group": "Of held notices: the consumer group of the workers.",
+    "held-step": "Of held notices: where it was held, read or decide; empty if the process ended there.",
+    "held-error-class": "Of held notices: name of the exception that ended it; empty if there was none.",
+    "held-error-message": "Of held notices: the detail of the value, at most 1,024 bytes.",
+    "held-attempts": "Of held notices: retries until now.",
+    "held-first-at": "Of held notices: when the notification was first held.",
+    "held-replays": "Of held notices: retries by an operator until now.",
+}
 _HEADERS = {
     "content-type": "Media type of the value.",
     "ce_specversion": "Version of CloudEvents.",
@@ -52,6 +66,7 @@ _HEADERS = {
     DATASCHEMA: "URL of the value's JSON Schema.",
     "held-disposition": "Of held notices: parked, quarantined or dead.",
     "held-reason": "Of held notices: why.",
+    **_HELD_HEADERS,
     "noted-kind": "Of noted notices: the subject of the notification.",
 }
 _TRACEPARENT = "W3C trace context of the notification that caused it, if the sender's traces are on."
@@ -126,13 +141,13 @@ def _event(topic: TopicSpec, names: EventNames, prefix: str) -> dict[str, Any]:
 def _event_headers(outgoing: Outgoing, names: EventNames) -> dict[str, Any]:
     """Return the schema of the headers: all those that the record has, and the one that traces add.
 
-    Records of older releases have no URL of their schema.
+    Records of older releases have no URL of their schema, and of the headers of held notices only two.
     """
     sent = [name for name, _ in names.of(outgoing).headers]
     properties: dict[str, Any] = {name: {"type": "string", "description": _HEADERS[name]} for name in sent}
     properties["ce_type"]["examples"] = [names.type_of(dict(outgoing.headers)["ce_type"].decode())]
     optional = {Header.TRACEPARENT.value: {"type": "string", "description": _TRACEPARENT}}
-    required = [name for name in sent if name != DATASCHEMA]
+    required = [name for name in sent if name not in {DATASCHEMA, *_HELD_HEADERS}]
     return {"type": "object", "required": required, "properties": properties | optional}
 
 

@@ -10,7 +10,7 @@ from deploy.contract import json_schemas
 from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
 from schemas.event_names import EventNames
-from schemas.events import Cause, HeldNotice, NotedNotice, OrderEvent, Outgoing
+from schemas.events import Cause, HeldNotice, HeldWay, NotedNotice, OrderEvent, Outgoing
 from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import ClaimView, ClosedBecause, Status
 
@@ -92,6 +92,16 @@ HELD = HeldNotice(
     detail="another amount than the order's",
     at=_AT,
 )
+_HELD_WAY = HeldWay(
+    partition=3,
+    offset=1041,
+    received_at=_AT,
+    first_at=_AT,
+    step="decide",
+    error_class="",
+    attempts=0,
+    replays=0,
+)
 NOTED = NotedNotice(
     id="noted:shop-cn:2026113000222080911099990000031417",
     record_id="3-1042",
@@ -116,7 +126,7 @@ RECORDS: dict[str, Outgoing] = {
     "order_event.paid": events.outgoing_event(PAID),
     "order_event.refunded": events.outgoing_event(REFUNDED),
     "order_event.flagged": events.outgoing_event(FLAGGED),
-    "held_notice.quarantined": events.outgoing_notice(HELD),
+    "held_notice.quarantined": events.outgoing_notice(HELD, _HELD_WAY),
     "noted_notice.agreement": events.outgoing_noted(NOTED),
 }
 
@@ -131,7 +141,7 @@ def documents(names: EventNames, *, prefix: str) -> dict[str, str]:
 
 def record(outgoing: Outgoing, names: EventNames, *, prefix: str) -> dict[str, Any]:
     """Return the record as JSON: its topic, key, headers and value."""
-    named = names.of(outgoing)
+    named = structs.replace(names, topic_prefix=prefix).of(outgoing)
     return {
         "topic": topics.named(named.topic, prefix),
         "key": named.key.decode(),

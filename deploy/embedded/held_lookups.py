@@ -159,16 +159,16 @@ def due(connection: Connection, now_ms: int, limit: int) -> Sequence[HeldRow]:
     found = connection.execute(_DUE, (now_ms, limit)).fetchall()
     if len(found) < limit:
         found += connection.execute(_DUE_TOO_FAR_AHEAD, (parking.due_ahead_ms(now_ms), limit - len(found))).fetchall()
-    return [row_codec.held(row) for row in found]
+    return [row_codec.due(row) for row in found]
 
 
 _DUE_IN_ORDER = "ORDER BY due_at_ms, log_partition, log_offset LIMIT ?"
 _DUE = f"""
-    SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ?
+    SELECT {sql.HELD}, replays FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms <= ?
     {_DUE_IN_ORDER}
 """
 _DUE_TOO_FAR_AHEAD = f"""
-    SELECT {sql.HELD} FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms > ?
+    SELECT {sql.HELD}, replays FROM held WHERE resolved_at_ms IS NULL AND due_at_ms IS NOT NULL AND due_at_ms > ?
     {_DUE_IN_ORDER}
 """
 

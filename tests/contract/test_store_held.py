@@ -240,6 +240,8 @@ async def test_replays_of_a_row_are_counted(work: Processing, store: AnyStore) -
     await store.note_replay(["0-1", "0-2"], by="ana", why="fixed", now_ms=NOW_MS)
     await store.note_replay(["0-1"], by="ana", why="fixed again", now_ms=NOW_MS)
     assert [page.replays for page in await store.held_list(HeldQuery())] == [2, 1]
+    due = await store.due(now_ms=NOW_MS + HOUR_MS, limit=10)
+    assert sorted(row.replays for row in due) == [1, 2], "the notices of their retries tell of them"
 
 
 async def test_held_notifications_are_filtered_by_each_property(work: Processing, store: AnyStore, time: Time) -> None:

@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from schemas import personal, times
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
+from workers import held_lists
 from workers.admin import cursors, inspection, merchants, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.held_amounts import HeldAmounts
@@ -199,7 +200,7 @@ class HeldPart:
         self._log.info("held_replayed", held=", ".join(ids), by=by, why=why)
         # Before the retry, so that an attempt that fails or crashes is on record too.
         await self._held.note_replay(ids, by=by, why=why, now_ms=self._now_ms())
-        await self._retry([page.row for page in pages])
+        await self._retry([held_lists.replayed(page) for page in pages])
         self._wake()
         results = []
         for page in pages:

@@ -243,15 +243,17 @@ async def due(connection: SqlConnection, now_ms: int, limit: int) -> Sequence[He
     found = await connection.fetch(_DUE, now_ms, limit)
     if len(found) < limit:
         found += await connection.fetch(_DUE_TOO_FAR_AHEAD, parking.due_ahead_ms(now_ms), limit - len(found))
-    return [row_codec.held(row) for row in found]
+    return [row_codec.due(row) for row in found]
 
 
 _DUE_IN_ORDER = "ORDER BY due_at, log_partition, log_offset LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
 _DUE = f"""
-    SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 {_DUE_IN_ORDER}
+    SELECT {HELD.names}, replays FROM held
+    WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at <= $1 {_DUE_IN_ORDER}
 """
 _DUE_TOO_FAR_AHEAD = f"""
-    SELECT {HELD.names} FROM held WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at > $1 {_DUE_IN_ORDER}
+    SELECT {HELD.names}, replays FROM held
+    WHERE resolved_at IS NULL AND due_at IS NOT NULL AND due_at > $1 {_DUE_IN_ORDER}
 """
 
 

@@ -267,7 +267,7 @@ class Draft:
         """Write the held row, and a notice if its disposition is new. A row that is held again has no new notice."""
         self.plan.held.append(row)
         if parsed.held is None or parsed.held.disposition is not row.disposition:
-            self.plan.events.append(parking.notice(row, now_ms=self._now_ms))
+            self.plan.events.append(parking.notice(row, parsed, now_ms=self._now_ms))
 
     def _deliver(
         self,

@@ -54,7 +54,7 @@ from msgspec import structs
 from schemas import events, scopes, times
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
-from schemas.events import HeldNotice
+from schemas.events import HeldNotice, HeldWay
 from workers.settlement.plan import Disposed, HeldRow, ParsedRecord, ParseFailure
 
 FIRST_WAITS_S = (30, 300)
@@ -142,6 +142,7 @@ def held_row(
         attempts=0 if held is None else held.attempts + 1,
         due_at_ms=due_ms,
         waits_for=waits_for,
+        replays=0 if held is None else held.replays,
     )
 
 
@@ -200,7 +201,7 @@ def learnt_meanwhile(
                 yield parsed.account, failure.waits_for
 
 
-def notice(row: HeldRow, *, now_ms: int) -> events.Outgoing:
+def notice(row: HeldRow, parsed: ParsedRecord, *, now_ms: int) -> events.Outgoing:
     """Return the event that announces a held row.
 
     Its id names one attempt of one row. Two workers that retry the row at once announce it once, and a row that is held
@@ -219,5 +220,15 @@ def notice(row: HeldRow, *, now_ms: int) -> events.Outgoing:
             reason=row.reason,
             detail=row.detail,
             at=times.from_epoch_ms(now_ms),
-        )
+        ),
+        HeldWay(
+            partition=row.position.partition,
+            offset=row.position.offset,
+            received_at=times.from_epoch_ms(parsed.received_at_ms),
+            first_at=times.from_epoch_ms(row.first_at_ms),
+            step="decide" if parsed.failure is None else parsed.failure.step,
+            error_class="" if parsed.failure is None else parsed.failure.error_class,
+            attempts=row.attempts,
+            replays=row.replays,
+        ),
     )

@@ -50,7 +50,7 @@ class HeldRow(Struct, frozen=True, kw_only=True):
 
     `waits_for` is what a parked one waits for: `order:NO`, `trade:NO`, `refund:ID` or `account:FAMILY`
     (`parking.order_key` …); otherwise empty. `due_at_ms` is the time of its next retry; `None` if only an operator can
-    end it. `attempts` counts retries.
+    end it. `attempts` counts retries, and `replays` those by hand, of which a row knows only when it is retried.
     """
 
     position: Position
@@ -65,6 +65,7 @@ class HeldRow(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     due_at_ms: int | None = None
     waits_for: str = ""
+    replays: int = 0
 
     @property
     def id(self) -> str:
@@ -86,13 +87,16 @@ class ParseFailure(Disposed, frozen=True, kw_only=True, gc=False):
 
     `digest` identifies the content of an authentic message, so that its copies are recognised; empty if there is none.
     `waits_for` is what a parked one waits for, as in `HeldRow`; empty if only an upgrade can help.
-    `numbers` are those by which the record is found, in its own scope if `scopes` names no other.
+    `numbers` are those by which the record is found, in its own scope if `scopes` names no other. `error_class` is the
+    name of the exception that ended the `step`, `read` or `decide`. Both are empty if unknown.
     """
 
     digest: bytes = b""
     waits_for: str = ""
     numbers: tuple[NamedNumber, ...] = ()
     scopes: tuple[str, ...] = ()
+    error_class: str = ""
+    step: str = "read"
 
 
 class ParsedRecord(Struct, frozen=True, kw_only=True, gc=False):

@@ -28,6 +28,14 @@ def test_event_gets_the_url_of_its_schema_and_keeps_all_else() -> None:
     assert msgspec.structs.replace(named, headers=event.headers) == event
 
 
+def test_held_notice_names_the_log_and_the_group_of_the_deployment() -> None:
+    mine = EventNames(topic_prefix="shop", group="shop-workers").of(outgoing(topics.HELD))
+    held = {name: text for name, text in mine.headers if name.startswith("held-")}
+    assert held == {"held-topic": b"shop.alipay.notification.v1", "held-group": b"shop-workers"}
+    renamed = dict(EventNames(type_prefix="pay").of(outgoing(topics.HELD)).headers)
+    assert renamed["held-topic"] == topics.NOTIFICATION.encode()
+
+
 @pytest.mark.parametrize("topic", sorted({*topics.ALL} - {topics.NOTIFICATION}))
 def test_schema_of_every_topic_is_a_file_in_the_tree(topic: str) -> None:
     url = EventNames().schema_of(topic)

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from schemas import events, topics
 from schemas.dispositions import Disposition, Flag, Reason
-from schemas.events import Cause, HeldNotice, NotedNotice, OrderEvent
+from schemas.events import Cause, HeldNotice, HeldWay, NotedNotice, OrderEvent
 from schemas.notification import Kind, NamedNumber, NumberKind
 from schemas.orders import ClaimView, ClosedBecause, Status, View
 
@@ -180,11 +180,37 @@ def test_notice_describes_the_held_notification_without_payer_data() -> None:
         detail="another amount than the order's",
         at=AT,
     )
-    outgoing = events.outgoing_notice(notice)
+    way = HeldWay(
+        partition=0,
+        offset=7,
+        received_at=AT,
+        first_at=AT,
+        step="decide",
+        error_class="",
+        attempts=2,
+        replays=1,
+    )
+    outgoing = events.outgoing_notice(notice, way)
     headers = dict(outgoing.headers)
     assert (outgoing.topic, outgoing.key) == (topics.HELD, b"shop:A")
     assert headers["ce_type"] == b"alipay_notify.notification.quarantined.v1"
-    assert (headers["held-disposition"], headers["held-reason"]) == (b"quarantined", b"amount_mismatch")
+    held = {name: text.decode() for name, text in headers.items() if name.startswith("held-")}
+    assert held == {
+        "held-disposition": "quarantined",
+        "held-reason": "amount_mismatch",
+        "held-partition": "0",
+        "held-offset": "7",
+        "held-timestamp": AT.isoformat(),
+        "held-step": "decide",
+        "held-error-class": "",
+        "held-error-message": "another amount than the order's",
+        "held-attempts": "2",
+        "held-first-at": AT.isoformat(),
+        "held-replays": "1",
+    }
+    long = dict(events.outgoing_notice(structs.replace(notice, detail="额" * 999), way).headers)["held-error-message"]
+    assert len(long) <= 1024
+    assert long.decode() == "额" * 341
     assert events.decoded(outgoing.value).keys() == set(notice.__struct_fields__) - {"auth_app_id"}
 
 

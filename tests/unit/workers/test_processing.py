@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from schemas import interpret
+from schemas import interpret, topics
 from schemas.accounts import Account
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
@@ -60,6 +60,8 @@ async def test_record_that_the_store_refuses_is_held_and_its_neighbours_are_appl
     row = worker.held(4)
     assert (row.order, row.notification_id, row.record) == ("E", "id-E", paid("E"))
     assert row.detail.startswith("RecordRefused, traceback ")
+    (notice,) = (dict(event.headers) for event in worker.store.outbox if event.topic == topics.HELD)
+    assert (notice["held-step"], notice["held-error-class"]) == (b"decide", b"RecordRefused")
 
 
 async def test_store_that_refuses_even_the_dead_letter_counts_as_infrastructure() -> None:

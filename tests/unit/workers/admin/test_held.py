@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from schemas import topics
 from schemas.dispositions import Reason
 from tests.support.admin import ISV, World, form, serving
 
@@ -91,6 +92,32 @@ async def test_retry_after_correction_applies_the_notification_once() -> None:
     ]
     assert world.store.decided[1][2].startswith("kim (")
     assert world.registry.get_sample_value("alipay_notify_replayed_total", {"result": "applied"}) == 1
+
+
+def notices(world: World) -> list[dict[str, bytes]]:
+    """The headers of all notices of held notifications, oldest first."""
+    return [dict(event.headers) for event in world.store.outbox if event.topic == topics.HELD]
+
+
+async def test_notice_tells_of_the_retries_by_hand_before_it_and_of_this_one() -> None:
+    world = World()
+    id_ = await world.deliver(form("A1"), "strict")
+    async with serving(world) as client:
+        for why in ("perhaps now", "once more"):
+            await client.post(f"/api/held/{id_}/replay", json={"reason": why})
+        await client.put("/api/orders/strict/A1", json={"amount": "99.00"})
+        await client.post(f"/api/held/{id_}/replay", json={"reason": "registered"})
+    parked, quarantined = notices(world)
+    assert (parked["held-replays"], parked["held-reason"]) == (b"0", b"unknown_order")
+    assert (quarantined["held-replays"], quarantined["held-reason"]) == (b"3", b"amount_mismatch")
+
+
+async def test_notice_of_a_record_that_cannot_be_read_names_the_exception() -> None:
+    world = World()
+    await world.deliver(form("A1", total_fee="many"))
+    (notice,) = notices(world)
+    assert (notice["held-step"], notice["held-error-class"]) == (b"read", b"Unreadable")
+    assert notice["held-error-message"]
 
 
 async def test_discard_is_final_and_records_operator_and_reason() -> None:

@@ -177,3 +177,8 @@ def test_notice_is_sent_for_each_disposition_and_not_for_each_retry() -> None:
     world.retry(list(world.store.held.values()))
     notices = [event.id for event in world.store.outbox if event.topic == topics.HELD]
     assert notices == ["held:0-0:0:parked", "held:0-0:2:quarantined"]
+    first, second = (dict(event.headers) for event in world.store.outbox if event.topic == topics.HELD)
+    assert (first["held-partition"], first["held-offset"]) == (b"0", b"0")
+    assert (first["held-attempts"], second["held-attempts"]) == (b"0", b"2")
+    assert second["held-step"] == b"decide"
+    assert second["held-first-at"] == first["held-first-at"]
