@@ -2,6 +2,7 @@
 place for figures, and a Hypothesis profile that no busy machine can fail.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -18,6 +19,7 @@ pytest_plugins = (
     "tests.support.wheels",
 )
 
+FIRST_TRY_LINES = 60
 STEADY = frozenset({"house"})  # tiers that only read the tree
 
 hypothesis.settings.register_profile(
@@ -36,6 +38,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path.relative_to(ROOT / "tests").parts[0] not in STEADY:
                 item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why a test needed its second chance: its first failure is nowhere else."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"first try of {report.nodeid}")
+        terminalreporter.write_line("\n".join(report.longreprtext.splitlines()[-FIRST_TRY_LINES:]))
+
+
+@pytest.fixture(autouse=True)
+def _same_log_levels() -> Iterator[None]:
+    """Find a test that leaves a logger louder or quieter, which another test in its process would suffer from."""
+    before = _log_levels()
+    yield
+    after = _log_levels()
+    assert before == {name: after[name] for name in before}
+
+
+def _log_levels() -> dict[str, int]:
+    loggers = logging.root.manager.loggerDict.items()
+    return {name: each.level for name, each in loggers if isinstance(each, logging.Logger)}
 
 
 @pytest.fixture(autouse=True)

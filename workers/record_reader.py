@@ -212,7 +212,7 @@ def _without_reading(
     log_record: LogRecord, reason: Reason, cause: BaseException, *, now_ms: int, held: HeldRow | None
 ) -> ParsedRecord:
     failure = _failure(Disposition.DEAD, reason, cause)
-    if reason is Reason.ENDED_PROCESS:  # nobody knows in which step
+    if reason is Reason.ENDED_PROCESS:  # the step is not known
         failure = structs.replace(failure, step="")
     if held is not None:
         return _unread(log_record, held, failure, account=held.account, received_at_ms=held.first_at_ms)

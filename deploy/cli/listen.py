@@ -155,12 +155,11 @@ def _topic(kafka: str, from_start: bool) -> Iterator[Read]:
     """Provide the events of the topic."""
     launch.need("aiokafka", extra="cluster")
     import asyncio
-    import logging
 
     from aiokafka.errors import KafkaError
 
     from deploy import event_output
-    from deploy.cluster import connections
+    from deploy.cluster import client_log, connections
     from deploy.cluster.settings import UnreadableFile
     from deploy.load import topic as order_events
     from deploy.load.api import UnreadableAnswer
@@ -168,8 +167,7 @@ def _topic(kafka: str, from_start: bool) -> Iterator[Read]:
 
     settings = options.load_settings(kafka=kafka)
     name = topics.named(topics.ORDER_EVENT, settings.topic_prefix)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # errors that end the command are raised
-    with asyncio.Runner() as runner:
+    with client_log.silenced(), asyncio.Runner() as runner:
         try:
             connection = connections.kafka(settings)
             begin = runner.run((order_events.oldest if from_start else order_events.mark)(connection, name))

@@ -2,12 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 CLIENTS_LOGGER = "aiokafka"
 REASONS_MAX = 3
 RECENT_S = 30.0  # the longest pause between two attempts to connect is a fraction of it
 _SAYS_NOTHING = "Unable to update metadata"  # follows a line that has the reason
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep the client from logging while this is entered, where its errors are raised too."""
+    log = logging.getLogger(CLIENTS_LOGGER)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class ClientLog(logging.Handler):

@@ -35,7 +35,7 @@ def written() -> str:
         for reference in component["externalReferences"]:
             reference["url"] = component["purl"]
         component["bom-ref"] = component["purl"]  # instead of a line's number, which changes with the lines above
-    # Only its name and version: the tool's own addresses are nobody's concern here.
+    # Only its name and version, without its own addresses.
     tools = bill["metadata"]["tools"]["components"]
     bill["metadata"]["tools"]["components"] = [
         {key: tool[key] for key in ("type", "name", "version")} for tool in tools

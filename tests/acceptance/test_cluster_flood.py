@@ -11,8 +11,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -84,11 +84,20 @@ def took(record_property: Callable[[str, object], None]) -> Took:
     return Took(record_property)
 
 
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with closing(History(tmp_path / "history.jsonl")) as history:
+        yield history
+
+
 async def test_flood_through_a_cluster_with_kills_ends_in_the_state_of_the_model(
-    tmp_path: Path, took: Took, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    history: History,
+    took: Took,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.CRITICAL, "aiokafka")  # brokers are away on purpose
-    history = History(tmp_path / "history.jsonl")
     async with _servers(tmp_path) as servers:
         items = servers.items
         wrong = merchant.wrongly_expected(items, WRONG_OF, every=WRONG_EVERY)
@@ -147,7 +156,6 @@ async def _flooded(
                 history=history,
             )
         )
-    history.close()
 
 
 @asynccontextmanager

@@ -16,7 +16,13 @@ from tests.support.wheels import Environment
 PACKAGES = ("schemas", "ingest", "workers", "deploy")
 SHIPPED = {".py", ".sql", ".html", ".js", ".css", ".toml", ".yaml", ".yml", ".json", ".cfg", ".service", ".md", ".conf"}
 # They start servers, write committed files, and build the wheel.
-OF_THE_TREE = ("deploy/local/", "deploy/monitoring/", "deploy/packaging/", "deploy/reference.py/")
+OF_THE_TREE = (
+    "deploy/local/",
+    "deploy/monitoring/",
+    "deploy/packaging/",
+    "deploy/reference.py/",
+    "deploy/compose/sbom.cdx.json/",
+)
 IMPORT_ALL = """
 import importlib, pathlib, sys
 root = pathlib.Path(importlib.import_module("alipay_notify").__file__).parents[1]

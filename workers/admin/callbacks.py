@@ -174,7 +174,7 @@ class CallbacksPart:
 
 
 def _act(request: web.Request, given: OperatorReason) -> tuple[str, str, str]:
-    """Return the endpoint's name, who acts, and why."""
+    """Return the endpoint's name, the operator, and the reason."""
     return request.match_info["name"], responses.operator(request, given.by), held.why_of(given.reason)
 
 

@@ -51,3 +51,10 @@ def test_nothing_is_kept_after_its_end(clock: Clock) -> None:
         pass
     log.error("Unable connect to node with id 1: refused")
     assert reasons.reasons() == ""
+
+
+def test_client_is_silenced_for_a_while_only(reasons: ClientLog) -> None:
+    level = log.level
+    with client_log.silenced():
+        log.error("Unable connect to node with id 1: ")
+    assert (reasons.reasons(), log.level) == ("", level)
