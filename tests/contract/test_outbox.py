@@ -18,6 +18,10 @@ from workers.postgres.leadership import Leadership
 from workers.postgres.store import PostgresOrderStore
 
 STATUSES = ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED")
+_DRAW = (
+    "INSERT INTO outbox (id, topic, key, value, headers, version, written_at) "
+    "VALUES ($1, 'payments.order.event.v1', '', '', '\\x90', 1, now())"
+)
 
 
 async def test_each_worker_sends_its_own_events(workers: Opener, time: Time) -> None:
@@ -259,10 +263,7 @@ async def test_feed_waits_for_transactions_that_may_add_lower_numbers(workers: O
     took = asyncio.Event()
 
     async def take_a_number(connection: SqlConnection) -> None:
-        await connection.execute(
-            "INSERT INTO outbox (id, topic, key, value, headers, version, written_at) "
-            "VALUES ('shop-sg:N0:1', 'payments.order.event.v1', '', '', '\\x90', 1, now())"
-        )
+        await connection.execute(_DRAW, "shop-sg:N0:1")
         took.set()
         await released.wait()
 
@@ -273,6 +274,48 @@ async def test_feed_waits_for_transactions_that_may_add_lower_numbers(workers: O
     released.set()
     await taking
     assert [each.event.id for each in await quick.events_after(0, 10)] == ["shop-sg:N0:1", "shop-sg:N1:1"]
+
+
+async def test_feed_waits_for_the_youngest_of_all_transactions(workers: Opener, cluster: Cluster) -> None:
+    """No other transaction begins or ends after it, so that no number of PostgreSQL's shows that one runs."""
+    (store,) = await workers(1)
+    old, young = await asyncpg.connect(cluster.url), await asyncpg.connect(cluster.url)
+    try:
+        await old.execute("BEGIN; SELECT pg_current_xact_id()")
+        await young.execute("BEGIN; SELECT pg_current_xact_id()")
+        await young.execute(_DRAW, "lower")
+        await old.execute(_DRAW, "higher")
+        await old.execute("COMMIT")
+        assert await store.events_after(0, 10) == []
+        await young.execute("COMMIT")
+        assert [each.event.id for each in await store.events_after(0, 10)] == ["lower", "higher"]
+    finally:
+        await old.close()
+        await young.close()
+
+
+async def test_feed_of_many_writers_at_once_leaves_out_no_number(workers: Opener, cluster: Cluster) -> None:
+    (store,) = await workers(1)
+    pool = await asyncpg.create_pool(cluster.url, min_size=4, max_size=4)
+    seen: list[int] = []
+
+    async def write(writer: int) -> None:
+        for number in range(100):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(_DRAW, f"{writer}-{number}")
+
+    async def look() -> None:
+        seen.extend(each.number for each in await store.events_after(seen[-1] if seen else 0, 1_000))
+
+    async with pool:
+        writing = [asyncio.create_task(write(writer)) for writer in range(4)]
+        while not all(each.done() for each in writing):
+            await look()
+        await asyncio.gather(*writing)
+    await look()
+    written = [each.number for each in await store.events_after(0, 1_000)]
+    assert len(written) == 400
+    assert seen == written
 
 
 async def test_feed_waits_for_no_transaction_of_a_stranger(workers: Opener, time: Time, cluster: Cluster) -> None:

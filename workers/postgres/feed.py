@@ -15,9 +15,6 @@ from workers.postgres.database import SqlConnection
 from workers.queries import Emitted
 
 _HIGHEST_DRAWN = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_number_seq"
-_IS_ANY_RUNNING = """
-    SELECT pg_snapshot_xmin(running) < pg_snapshot_xmax(running) FROM pg_current_snapshot() AS running
-"""
 # A transaction that has drawn from a sequence keeps this lock on it to its end, and lets it go when it is visible.
 _DRAWING = """
     SELECT virtualtransaction FROM pg_locks
@@ -30,7 +27,7 @@ _AFTER = f"""
 
 
 class Feed:
-    """The number up to which the outbox is complete, as far as this process knows."""
+    """The number up to which the outbox is complete, as far as this process knows. Several may look at once."""
 
     def __init__(self) -> None:
         self._complete = 0
@@ -43,14 +40,19 @@ class Feed:
         return [row_codec.emitted(row) for row in found]
 
     async def _look(self, connection: SqlConnection) -> None:
+        noted = self._noted  # before anything is read, because another look may note something meanwhile
         # First the number: a transaction that draws between the two statements may be noted without need, which only
         # costs time. The other way round, one that drew meanwhile would be missed.
         highest_drawn = await connection.fetchval(_HIGHEST_DRAWN)
-        drawing: frozenset[str] = frozenset()
-        if await connection.fetchval(_IS_ANY_RUNNING):  # else the locks, which cost more to read, need not be asked
-            drawing = frozenset([transaction for (transaction,) in await connection.fetch(_DRAWING)])
-        if self._noted is not None and drawing.isdisjoint(self._noted[1]):
-            self._complete, self._noted = max(self._complete, self._noted[0]), None
+        if highest_drawn == self._complete:
+            return
+        if highest_drawn < self._complete:  # a promoted standby gives out numbers again of commits that it lacks
+            self._complete, self._noted, noted = 0, None, None
+        drawing = frozenset([transaction for (transaction,) in await connection.fetch(_DRAWING)])
+        if noted is not None and drawing.isdisjoint(noted[1]):
+            self._complete = max(self._complete, noted[0])
+            if self._noted is noted:
+                self._noted = None
         if not drawing:
             self._complete = max(self._complete, highest_drawn)
         elif self._noted is None:
