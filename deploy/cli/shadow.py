@@ -43,7 +43,7 @@ _IMPORT_HELP = """Import notifications from JSON lines.
 
 FILE has one JSON object a line: an access log of nginx with escape=json and $request_body, or your handler's own log,
 with its answers. `-` is standard input. A line that was imported before is left out. Lines that cannot be read are
-named and left out.
+named and left out. Requests that are no POST with a body are counted and left out.
 
     alipay-notify shadow import access.log --account shop-cn
     zcat access.log.*.gz | alipay-notify shadow import - --account shop-cn
@@ -143,7 +143,8 @@ def import_(
 
     done = _with_shadow(directory, accounts, work)
     typer.echo(
-        f"{done.new} notifications, {done.joined} answers to mirrored ones, {done.known} lines known from before"
+        f"{done.new} notifications, {done.joined} answers to known ones, {done.known} lines known from before, "
+        f"{done.others} other requests"
     )
     _name_bad_lines(done.bad, done.bad_count)
 

@@ -164,7 +164,7 @@ def _add(connection: Connection, items: Sequence[Judged]) -> Added:
             known += 1
             continue
         if request.old is not None and request.old.state is not None and item.order:
-            row = (item.order, item.scope, request.received_at_ms, request.old.state.value)
+            row = (_plain(item.order), _plain(item.scope), request.received_at_ms, request.old.state.value)
             connection.execute(_PUT_STATE, row)
         reaction = _reaction(item)
         if (number := _mirrored(connection, item, digest)) is not None:
@@ -203,7 +203,7 @@ def _seen_row(item: Judged, digest: bytes) -> tuple[Any, ...]:
     if record is not None:
         headers = json.dumps([(name, value.hex()) for name, value in record.headers])
     return (
-        item.scope,
+        _plain(item.scope),
         _plain(item.order),
         _plain(item.notification_id),
         request.received_at_ms,

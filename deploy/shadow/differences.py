@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from deploy.shadow.shapes import HandlerAnswer, OldAction, OldState
+from deploy.shadow.shapes import NO_ANSWER, HandlerAnswer, OldAction, OldState
 from schemas import money
 from schemas.dispositions import HELD, Disposition, Reason, Refusal
 from schemas.orders import PAID_STATUSES, ClosedBecause, Status
@@ -142,6 +142,8 @@ def _misses_order(seen: SeenNotification) -> bool:
 def _answered(seen: SeenNotification) -> str:
     if seen.action is OldAction.REFUSED and seen.answer is not HandlerAnswer.REFUSED:
         return "old_did_refused"
+    if seen.status == NO_ANSWER:
+        return "no_answer"
     return f"status_{seen.status}" if seen.status not in (None, 200) else "other_text"
 
 

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from deploy.shadow import lines, old_orders
 from deploy.shadow.directory import Shadow
-from deploy.shadow.lines import BadLine
+from deploy.shadow.lines import BadLine, OtherRequest
 from deploy.shadow.old_orders import OrderDefaults
 from deploy.shadow.shapes import MirroredRequest, OldOrder, OldState
 from workers.errors import InfrastructureDown
@@ -21,10 +21,13 @@ LOOK_EVERY_S = 0.5
 
 
 class Imported:
-    """What an import has done so far. `bad` has the first lines that were left out, with their numbers."""
+    """What an import has done so far. `bad` has the first lines that could not be read, with their numbers.
+
+    `others` counts the lines of requests that are no notifications.
+    """
 
     def __init__(self) -> None:
-        self.new = self.joined = self.known = self.bad_count = 0
+        self.new = self.joined = self.known = self.others = self.bad_count = 0
         self.bad: list[tuple[int, str]] = []
 
     def leave_out(self, number: int, fault: str) -> None:
@@ -62,6 +65,9 @@ async def notifications(
         progressed(size)
         try:
             request = _request(line, routes, words, shadow)
+        except OtherRequest:
+            imported.others += 1
+            continue
         except BadLine as bad:
             imported.leave_out(number, str(bad))
             continue

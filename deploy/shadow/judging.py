@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-from deploy.shadow.shapes import HandlerAnswer, Judged, MirroredRequest, OldReaction
+from deploy.shadow.shapes import NO_ANSWER_STATUSES, HandlerAnswer, Judged, MirroredRequest, OldReaction
 from ingest import recent_refusals
 from ingest.accounts_in_use import AccountsInUse
 from ingest.clock import SystemClock
@@ -73,6 +73,8 @@ def old_answer(old: OldReaction, account: Account | None) -> HandlerAnswer | Non
     """
     if old.status is None and old.body is None:
         return None
+    if old.status in NO_ANSWER_STATUSES:
+        return HandlerAnswer.NOT_ACKNOWLEDGED
     text = None if old.body is None else old.body.strip()
     if old.status in (None, 200) and (text is None or _is_success(text, account)):
         return HandlerAnswer.ACKNOWLEDGED

@@ -5,14 +5,13 @@ One JSON object a line. nginx writes such lines with `log_format … escape=json
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, BinaryIO
 
-from deploy.shadow.shapes import MirroredRequest, OldAction, OldReaction, OldState
+from deploy.shadow.shapes import NO_ANSWER, MirroredRequest, OldAction, OldReaction, OldState
 from deploy.shadow.state_words import UnknownState, state_of
 from schemas import times
 
@@ -22,10 +21,15 @@ _HEADERS = {
     "content_type": "content-type", "client_id": "client-id", "request_time": "request-time", "signature": "signature",
 }  # fmt: skip
 _ABSENT = ("", "-")  # as access logs write a missing value
+_NO_STATUS = ("-1", "0", "000")  # as balancers log a request that ended before an answer
 
 
 class BadLine(ValueError):
-    """The line is no notification; the message names the fault."""
+    """The line cannot be read; the message names the fault."""
+
+
+class OtherRequest(Exception):
+    """The line is of a request that is no notification: no POST, or one without a body."""
 
 
 def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None, int]]:
@@ -49,7 +53,7 @@ def as_object(line: bytes) -> dict[str, Any]:
         BadLine: it has none.
     """
     try:
-        found = json.loads(line[max(0, line.find(b"{")) :])
+        found = json.loads(line[max(0, line.find(b"{")) :].decode())
     except (ValueError, RecursionError):
         raise BadLine("is not JSON; an access log needs escape=json and UTF-8") from None
     if not isinstance(found, dict):
@@ -57,20 +61,49 @@ def as_object(line: bytes) -> dict[str, Any]:
     return found
 
 
+def text_of(fields: dict[str, Any], name: str) -> str:
+    """Return a field as text; empty if it is missing.
+
+    Raises:
+        BadLine: it is no text. JSON can escape half of a character (`\\ud800`), which no file can hold.
+    """
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadLine(f"{name} is neither text nor a number")
+    text = str(value)
+    if not _is_whole(text):
+        raise BadLine(f"{name} is not text: it has half of a character")
+    return text
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def request(line: bytes, *, now_ms: int, words: dict[str, OldState]) -> MirroredRequest:
     """Return the notification of a line. One without a time counts as received at `now_ms`.
 
     Raises:
+        OtherRequest: it is of another request, such as a scanner's GET.
         BadLine: a field is missing or cannot be read.
     """
     fields = as_object(line)
+    method = (_text(fields, "method") or "POST").upper()
+    if method != "POST":
+        raise OtherRequest(method)
     request, stamped = _text(fields, "request"), _text(fields, "time")
     headers = {header: value for name, header in _HEADERS.items() if (value := _text(fields, name))}
     has_identity = bool(request or stamped)
     return MirroredRequest(
         account=_text(fields, "account"),
         target=_text(fields, "path"),
-        method=_text(fields, "method") or "POST",
+        method=method,
         received_at_ms=moment_ms(stamped) if stamped else now_ms,
         headers=headers,
         body=_body(fields),
@@ -106,11 +139,13 @@ def _body(fields: dict[str, Any]) -> bytes:
     if encoded:
         try:
             return base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise BadLine("body_base64 is not base64") from None
     body = fields.get("body")
-    if not isinstance(body, str) or body in _ABSENT:
+    if not isinstance(body, str):
         raise BadLine("body is missing: the log must hold the request's body")
+    if body in _ABSENT:
+        raise OtherRequest("no body")
     try:
         return body.encode()
     except UnicodeEncodeError:
@@ -120,7 +155,9 @@ def _body(fields: dict[str, Any]) -> bytes:
 def _old(fields: dict[str, Any], words: dict[str, OldState]) -> OldReaction | None:
     status, action = _text(fields, "status"), _text(fields, "old_did")
     answer, state = fields.get("answer"), _text(fields, "old_state")
-    if status and not (status.isascii() and status.isdigit() and len(status) == 3):
+    if status in _NO_STATUS:
+        status = f"{NO_ANSWER}"
+    elif status and not (status.isascii() and status.isdigit() and len(status) == 3):
         raise BadLine("status is no HTTP status")
     if answer is not None and not isinstance(answer, str):
         raise BadLine("answer is no text")
@@ -141,10 +178,5 @@ def _old(fields: dict[str, Any], words: dict[str, OldState]) -> OldReaction | No
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name, "")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        if value is None:
-            return ""
-        raise BadLine(f"{name} is neither text nor a number")
-    text = str(value)
+    text = text_of(fields, name)
     return "" if text in _ABSENT else text

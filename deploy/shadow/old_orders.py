@@ -96,7 +96,7 @@ def _row(number: int, size: int, line: bytes | None, parse: Any, defaults: Order
 
 
 def _order(fields: dict[str, Any], defaults: OrderDefaults) -> OldOrder:
-    texts = {name: _text(fields, name) for name in COLUMNS}
+    texts = {name: lines.text_of(fields, name).strip() for name in COLUMNS}
     number, account = texts["order"], texts["account"] or defaults.account
     if not number or len(number) > NUMBER_CHARACTERS_MAX:
         raise BadLine("order is missing or too long")
@@ -132,12 +132,3 @@ def _amount(text: str, currency: str) -> Money | None:
         return money.parse_major(f"{whole}.{fraction.ljust(decimals, '0')}" if decimals else text, currency)
     except BadMoney as bad:
         raise BadLine(f"amount {text!r}: {bad}") from None
-
-
-def _text(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadLine(f"{name} is neither text nor a number")
-    return str(value).strip()

@@ -7,6 +7,10 @@ from msgspec import Struct
 from schemas.money import Money
 from schemas.record_format import Record
 
+# The statuses that balancers log if the client got no answer: nginx 000, 444 and 499, HAProxy -1, Envoy 0.
+NO_ANSWER = 0
+NO_ANSWER_STATUSES = frozenset({NO_ANSWER, 444, 499})
+
 
 class HandlerAnswer(StrEnum):
     """The old handler's answer to Alipay."""
@@ -36,7 +40,10 @@ class OldState(StrEnum):
 
 
 class OldReaction(Struct, frozen=True, kw_only=True):
-    """The old handler's reaction to one notification, as far as it is known. `state` is that of the order after it."""
+    """The old handler's reaction to one notification, as far as it is known. `state` is that of the order after it.
+
+    `status` is one of `NO_ANSWER_STATUSES` if the request ended before an answer.
+    """
 
     status: int | None = None
     body: str | None = None

@@ -94,7 +94,7 @@ async def test_mirrored_week_shows_every_planted_difference_and_no_other(merchan
     await mirror(merchant)
     logged = await merchant.run("import", str(merchant.home / "access.log"))
     assert logged.exit_code == 0, logged.output
-    assert f"{len(merchant.week.items) - len(merchant.week.never_logged)} answers to mirrored ones" in logged.output
+    assert f"{len(merchant.week.items) - len(merchant.week.never_logged)} answers to known ones" in logged.output
     assert (await merchant.run("orders", str(merchant.home / "books.csv"))).exit_code == 0
     report = await merchant.run("report", "--json", "--limit", "0")
     assert found(report) == merchant.week.planted
@@ -110,7 +110,7 @@ async def test_imported_week_shows_the_same_whatever_comes_first(merchant: Merch
     expected = {each for each in merchant.week.planted if each[0] != "never_seen"}
     assert found(await merchant.run("report", "--json", "--limit", "0")) == expected
     again = await merchant.run("import", str(merchant.home / "access.log"))
-    assert again.output.startswith("0 notifications, 0 answers to mirrored ones, ")
+    assert again.output.startswith("0 notifications, 0 answers to known ones, ")
     assert found(await merchant.run("report", "--json", "--limit", "0")) == expected
     assert (outside.connections, merchant.files()) == (0, before)
 

@@ -106,7 +106,7 @@ async def test_nginx_mirrors_and_logs_what_the_handler_gets(
 
             await until(mirrored, 60)
             imported = await ask(accounts, shadow, "import", str(log), "--route", "/pay/ali=shop-cn")
-            assert imported.output.startswith("0 notifications, 3 answers to mirrored ones"), imported.output
+            assert imported.output.startswith("0 notifications, 3 answers to known ones"), imported.output
             assert await differences(accounts, shadow) == [("accepted_refused", "B", "bad_signature")]
 
 

@@ -70,6 +70,28 @@ def test_lines_that_cannot_be_read_are_named_and_the_others_are_imported(shop: S
     assert "and 2 more" in done.stderr
 
 
+def test_half_of_a_character_spoils_its_line_only(shop: Shop) -> None:
+    done = shop.run("import", shop.file(line("A"), line("B", request="\ud800"), line("C")))
+    assert (done.exit_code, done.stdout[:15]) == (3, "2 notifications")
+    assert "line 2 request is not text" in done.stderr
+    done = shop.run("orders", shop.file('{"order":"A"}', '{"order":"\\ud800"}'), "--account", "shop-cn")
+    assert (done.exit_code, done.stdout) == (3, "1 orders\n")
+
+
+def test_requests_of_scanners_are_counted_and_aborted_ones_are_not_acknowledged(shop: Shop) -> None:
+    scanners = [line("X", method="GET", body=""), line("X", body=""), line("X", method="<BADREQ>", body="", account="")]
+    aborted = [line("A", status="-1", answer=""), line("B", status="499"), line("C", status="000")]
+    done = shop.run("import", shop.file(*scanners, *aborted))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "3 notifications, 0 answers to known ones, 0 lines known from before, 3 other requests\n"
+    report = parsed(shop.run("report", "--json"))
+    assert [(each["order"], each["kind"], each["reason"]) for each in report["shown"]] == [
+        ("A", "not_acknowledged", "no_answer"),
+        ("B", "not_acknowledged", "status_499"),
+        ("C", "not_acknowledged", "no_answer"),
+    ]
+
+
 def test_route_and_default_give_the_account_of_a_line(shop: Shop) -> None:
     lines = [line("A", account="", path="/pay/ali?x=1"), line("B", account="", path="/notify/shop-cn")]
     done = shop.run("import", shop.file(*lines), "--route", "/pay/ali=shop-cn")

@@ -21,6 +21,10 @@ from tests.support import alipay
         (500, "success", HandlerAnswer.NOT_ACKNOWLEDGED),
         (200, "FAIL", HandlerAnswer.REFUSED),
         (403, None, HandlerAnswer.REFUSED),
+        (0, "", HandlerAnswer.NOT_ACKNOWLEDGED),
+        (444, None, HandlerAnswer.NOT_ACKNOWLEDGED),
+        (499, None, HandlerAnswer.NOT_ACKNOWLEDGED),
+        (499, "fail", HandlerAnswer.NOT_ACKNOWLEDGED),
         (None, None, None),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.shadow import lines
-from deploy.shadow.lines import BadLine
+from deploy.shadow.lines import BadLine, OtherRequest
 from deploy.shadow.shapes import OldAction, OldReaction, OldState
 
 NOW_MS = 1_764_500_000_000
@@ -68,7 +68,11 @@ def test_reaction_has_status_text_action_and_state() -> None:
         (b'{"body": "\xff"}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"{}", "body is missing"),
-        (line(body="-"), "body is missing"),
+        (line(request="\ud800"), "request is not text: it has half of a character"),
+        (line(old_state="\udfff"), "old_state is not text"),
+        (b'{"body": "\xed\xa0\x80"}', "not JSON"),
+        (line(body_base64="é"), "not base64"),
+        (line(status="-2"), "no HTTP status"),
         (line(body="\ud800"), "body is not text"),
         (line(body_base64="*"), "not base64"),
         (line(time="30/Nov/2026"), "time is neither"),
@@ -86,6 +90,26 @@ def test_reaction_has_status_text_action_and_state() -> None:
 def test_faulty_line_is_named_by_its_fault(content: bytes, fault: str) -> None:
     with pytest.raises(BadLine, match=fault):
         lines.request(content, now_ms=NOW_MS, words={})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        line(method="GET"),
+        line(method="GET", body=""),
+        line(method="<BADREQ>", body=""),
+        b'{"method": "HEAD"}',
+        line(body="-"),
+    ],
+)
+def test_request_that_is_no_post_with_a_body_is_no_notification(content: bytes) -> None:
+    with pytest.raises(OtherRequest):
+        lines.request(content, now_ms=NOW_MS, words={})
+
+
+@pytest.mark.parametrize(("status", "read_as"), [("-1", 0), (-1, 0), ("000", 0), (0, 0), ("499", 499)])
+def test_status_of_a_request_that_ended_before_an_answer_is_read(status: object, read_as: int) -> None:
+    assert read(status=status).old == OldReaction(status=read_as)
 
 
 def test_text_of_a_log_daemon_before_the_object_is_left_out() -> None:

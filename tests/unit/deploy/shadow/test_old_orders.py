@@ -58,6 +58,10 @@ def test_faulty_rows_are_named_and_the_others_are_read() -> None:
         (4, "has 2 columns, and line 1 has 4"),
         (5, "amount '1.005': CNY amounts must have 2 decimals, such as 12.80"),
     ]
+    assert faults(['{"order":"A\\ud800"}', '{"order":"A","state":"\\ud800"}']) == [
+        (1, "order is not text: it has half of a character"),
+        (2, "state is not text: it has half of a character"),
+    ]
     assert faults(['{"order":"A","account":"x"}', '{"order":""}', "{", '{"order":"A","amount":[]}']) == [
         (1, "account 'x' is not in accounts.toml"),
         (2, "order is missing or too long"),
