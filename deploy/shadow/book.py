@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from deploy.embedded.migrations import Schema
 from deploy.embedded.sqlite import SqliteDatabase
+from deploy.shadow import private_files
 from deploy.shadow.shapes import Judged, OldOrder
 from schemas.money import Money
 from schemas.record_format import Record
@@ -108,6 +109,7 @@ class Book:
         Raises:
             FileNotUsable, Damaged, InfrastructureDown: as for `SqliteDatabase.open`.
         """
+        private_files.make(directory / NAME)
         schema = Schema(application_id=APPLICATION_ID, scripts=(_TABLES,))
         return cls(await SqliteDatabase.open(directory / NAME, schema, create=True))
 

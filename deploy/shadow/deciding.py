@@ -13,6 +13,7 @@ from sqlite3 import Connection
 from deploy.authentication import Authenticator
 from deploy.embedded import settling
 from deploy.embedded.store import SqliteOrderStore
+from deploy.shadow import private_files
 from deploy.shadow.book import Book
 from deploy.shadow.shapes import OldOrder
 from ingest.accounts_in_use import AccountsInUse
@@ -51,6 +52,7 @@ class Decider:
         """Decide all records of the book; `decided` is called with the number in each batch.
 
         Raises:
+            FileNotUsable: the file of decisions cannot be this user's alone.
             InfrastructureDown: the files do not answer.
             TooManyDeadLetters: deciding fails for record after record.
         """
@@ -79,6 +81,7 @@ class Decider:
         for other in self._directory.glob("decided-*.sqlite3*"):
             if not other.name.startswith(path.name):
                 other.unlink(missing_ok=True)
+        private_files.make(path)
         store = self._store = await SqliteOrderStore.open(path, now_ms=self._now_ms)
         self._cursor = await store.cursor()
         self._processing = Processing(

@@ -154,6 +154,20 @@ def test_report_without_a_book_could_not_compare(shop: Shop) -> None:
     assert not (shop.home / "shadow").exists()
 
 
+def test_files_are_their_owners_alone_in_a_folder_that_everybody_may_read(shop: Shop) -> None:
+    folder = shop.home / "shadow"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    shop.run("import", shop.file(line("A")))
+    shop.run("orders", shop.file("order,state", "A,paid"), "--account", "shop-cn")
+    (folder / "shadow.sqlite3").chmod(0o644)
+    assert shop.run("report").exit_code == 0
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert set(modes) >= {"shadow.sqlite3", "decided-2.sqlite3", "lock"}
+    assert set(modes.values()) == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 def test_folder_of_an_engine_is_refused(shop: Shop) -> None:
     (shop.home / "shadow").mkdir()
     (shop.home / "shadow" / "journal.sqlite3").touch()
