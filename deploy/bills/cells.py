@@ -6,13 +6,15 @@ from datetime import datetime
 from schemas import times
 from schemas.currencies import EXPONENTS
 from schemas.money import Money
+from workers.admin.orders import MINOR_MAX
 
 NUMBER_CHARACTERS_MAX = 128  # Alipay's own limit for an order number is 64
+YEARS = range(2000, 2100)  # Alipay began in 2004
 
 # The full-width forms of the ASCII characters, and the minus sign that word processors write.
 _WIDE = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000: 0x20, 0x2212: 0x2D}
 _AMOUNT = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.(\d{1,6}))?", re.ASCII)
-_ROUNDED = re.compile(r"\d(?:\.\d+)?E\+?\d+", re.ASCII | re.IGNORECASE)
+_ROUNDED = re.compile(r"\d(?:\.\d+)?E\+\d{1,3}", re.ASCII | re.IGNORECASE)
 _QUOTED = re.compile(r'="(.*)"')  # the form in which a spreadsheet keeps a long number as text
 _SLASHES = re.compile(r"(\d{4})[/-](\d{1,2})[/-](\d{1,2})[ T](\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
 _MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
@@ -56,7 +58,8 @@ def amount(text: str, currency: str, *, is_minor: bool = False) -> Money:
     `is_minor`: digits without a point are in the currency's smallest unit.
 
     Raises:
-        BadCell: it is no amount, has too many decimals, or the currency is unknown.
+        BadCell: it is no amount, has too many decimals, is above the largest one of an order (`MINOR_MAX`), or the
+            currency is unknown.
     """
     shown = narrow(plain(text)).replace(" ", "")
     match = _AMOUNT.fullmatch(shown)
@@ -73,6 +76,8 @@ def amount(text: str, currency: str, *, is_minor: bool = False) -> Money:
         if given[exponent:].strip("0"):
             raise BadCell(f"{currency} amounts have at most {exponent} decimals")
         minor = int(whole + given[:exponent])
+    if minor > MINOR_MAX:
+        raise BadCell(f"an amount above the largest one of an order, {Money(MINOR_MAX, currency)}")
     return Money(-minor if sign == "-" else minor, currency)
 
 
@@ -80,15 +85,19 @@ def moment_ms(text: str) -> int | None:
     """Return a time as epoch milliseconds; `None` if the cell is empty. A time without a zone is Alipay's, UTC+8.
 
     Raises:
-        BadCell: it is no time.
+        BadCell: it is no time, or of another century.
     """
     shown = narrow(plain(text))
     if not shown:
         return None
     try:
         if re.search(r"T.*(?:Z|[+-]\d\d:?\d\d)$", shown):
-            return times.to_epoch_ms(times.parse_iso(shown))
-        return times.to_epoch_ms(_local(shown))
+            found = times.parse_iso(shown)
+        else:
+            found = _local(shown)
+        if found.year not in YEARS:
+            raise ValueError(found.year)
+        return times.to_epoch_ms(found)
     except (ValueError, OverflowError):
         raise BadCell(f"{shown[:40]!r} is not a time") from None
 

@@ -5,7 +5,6 @@ limits, so that memory stays bounded whatever the file is.
 """
 
 import hashlib
-import lzma
 import struct
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import IO
 from msgspec import Struct
 
 FILE_BYTES_MAX = 2 * 1024**3
-UNPACKED_BYTES_MAX = 4 * 1024**3  # some ten million rows
+UNPACKED_BYTES_MAX = 4 * 1024**3  # more than `reader.ROWS_MAX` rows have
 RATIO_MAX, RATIO_FROM_BYTES = 200, 16 * 1024**2  # real bills shrink to a tenth
 MEMBERS_MAX = 100
 DIRECTORY_BYTES_MAX = 1024**2  # the list of files at the end of an archive
@@ -28,12 +27,13 @@ LINE_BYTES_MAX = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 STANDARD_INPUT = "-"
 
-# Everything that a damaged archive makes Python's reader raise. RuntimeError: a password is needed, or a compression
-# that Python does not have.
+# Everything that a damaged archive makes Python's reader raise. RuntimeError: a password is needed.
 _DAMAGED = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, RuntimeError,
-    OverflowError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, OverflowError,
 )  # fmt: skip
+# Bills have no other compressions, and of these Python's reader unpacks only as much as was asked for.
+_COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_END_MARK, _END_OF_LARGE_MARK, _END_BYTES = b"PK\5\6", b"PK\6\7", 22
 
 Advance = Callable[[int], None]
 
@@ -121,6 +121,11 @@ def members(bill: BillFile, advance: Advance) -> Iterator[tuple[str, Iterator[Ra
             raise BadBill("the archive has no .csv or .txt file")
         if len(found) > MEMBERS_MAX:
             raise BadBill(f"the archive has more than {MEMBERS_MAX} CSV files")
+        if other := next((each for each in found if each.compress_type not in _COMPRESSIONS), None):
+            raise BadBill(
+                f"{_name(other)} in the archive is compressed in a way that bills are not: unpack it, and import "
+                "the .csv file"
+            )
         unpacked = _Unpacked()
         for member in found:
             with archive.open(member) as content:
@@ -131,15 +136,26 @@ def _check_directory(bill: BillFile) -> None:
     """Refuse an archive with a huge list of files, because Python's reader takes all of it into memory.
 
     Raises:
-        BadBill: it has one, or is in the form for archives of 4 GiB.
+        BadBill: it has one, is in the form for archives of 4 GiB, or its end is cut off.
     """
     bill.content.seek(max(0, bill.size - END_BYTES_MAX))
-    end = bill.content.read()
-    place = end.rfind(b"PK\5\6")
-    size = int.from_bytes(end[place + 12 : place + 16], "little")
-    if end[max(0, place - 20) :].startswith(b"PK\6\7") or size > DIRECTORY_BYTES_MAX:
+    tail = bill.content.read()
+    place = _place_of_end(tail)
+    record = tail[place : place + _END_BYTES]
+    if len(record) < _END_BYTES:
+        raise BadBill("the archive is damaged: download it again")
+    size = int.from_bytes(record[12:16], "little")
+    if tail[max(0, place - 20) : place].startswith(_END_OF_LARGE_MARK) or size > DIRECTORY_BYTES_MAX:
         raise BadBill("the archive is larger than one with a bill is")
     bill.content.seek(0)
+
+
+def _place_of_end(tail: bytes) -> int:
+    """Return where the end record begins, found as Python's reader finds it: first without a comment after it."""
+    last = tail[-_END_BYTES:]
+    if last.startswith(_END_MARK) and last.endswith(b"\0\0"):
+        return len(tail) - len(last)
+    return max(0, tail.rfind(_END_MARK))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from deploy.bills.cells import BadCell
 from deploy.bills.files import Advance, BadBill, BillFile, RawLine
 from deploy.bills.layouts import BillColumns, BillLine, LineKind
 
-ROWS_MAX = 10_000_000
+ROWS_MAX = 9_000_000  # of the largest amounts, whose sum SQLite still holds
 HEADER_WITHIN = 50  # lines that are no comments
 JOINED_MAX = 8  # lines of one row: a product's name may have line breaks
 COMMENT_CHARACTERS_MAX = 500  # that are looked at: the patterns take quadratic time

@@ -15,7 +15,7 @@ from schemas.money import Money
     [
         ("12.80", 1280), ("1,234.50", 123450), ("+5", 500), ("-5.00", -500), (" 12.8\t", 1280), ("１２．８０", 1280),
         ("\u22123.00", -300), ('="7.10"', 710), ("'9.00", 900), ("12.8000", 1280),
-        ("999,999,999,999.99", 99999999999999),
+        ("9,999,999,999.99", 999999999999), ("10000000000", 10**12),
     ],
 )  # fmt: skip
 def test_amounts_are_read_as_people_and_programs_write_them(text: str, minor: int) -> None:
@@ -23,7 +23,24 @@ def test_amounts_are_read_as_people_and_programs_write_them(text: str, minor: in
 
 
 @pytest.mark.parametrize(
-    "text", ["", "abc", "1e3", "12,80", "1,23.00", "12.805", "--5", "5-", "0x10", "1²", "٣", "=1+1", "9" * 16]
+    "text",
+    [
+        "",
+        "abc",
+        "1e3",
+        "12,80",
+        "1,23.00",
+        "12.805",
+        "--5",
+        "5-",
+        "0x10",
+        "1²",
+        "٣",
+        "=1+1",
+        "9" * 16,
+        "10000000000.01",
+        "9" * 15,
+    ],
 )
 def test_other_amounts_are_refused(text: str) -> None:
     with pytest.raises(BadCell):
@@ -46,10 +63,15 @@ def test_numbers_lose_the_marks_of_spreadsheets() -> None:
     assert cells.number("\t") == ""
 
 
-@pytest.mark.parametrize("text", ["2.02510E+27", "2E27", "A\x00B", "A\ufffdB", "A\u202eB", "x" * 129])
+@pytest.mark.parametrize("text", ["2.02510E+27", "2E+27", "3e+127", "A\x00B", "A\ufffdB", "A\u202eB", "x" * 129])
 def test_numbers_that_are_damaged_are_refused(text: str) -> None:
     with pytest.raises(BadCell):
         cells.number(text)
+
+
+@pytest.mark.parametrize("text", ["3E20260131001", "2E27", "1E+2026", "31E+12", "E+12"])
+def test_numbers_of_orders_with_an_e_are_no_rounded_ones(text: str) -> None:
+    assert cells.number(text) == text
 
 
 @pytest.mark.parametrize(
@@ -63,6 +85,7 @@ def test_times_without_a_zone_are_of_china(text: str) -> None:
 
 def test_other_times_are_refused_and_an_empty_one_is_none() -> None:
     assert cells.moment_ms("  ") is None
-    for text in ("yesterday", "2025-02-30 10:00:00", "2025-10-09", "2025-10-09 25:00:00", "0000-01-01 00:00:00"):
+    for text in ("yesterday", "2025-02-30 10:00:00", "2025-10-09", "2025-10-09 25:00:00", "0000-01-01 00:00:00",
+                 "0001-01-01 00:00:00", "9999-12-31 23:59:59", "1970-01-01 00:00:00", "0001-01-01T00:00:00+08:00"):  # fmt: skip
         with pytest.raises(BadCell):
             cells.moment_ms(text)

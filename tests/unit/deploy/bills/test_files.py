@@ -87,6 +87,29 @@ def test_archive_with_a_huge_list_of_files_is_refused(tmp_path: Path) -> None:
         lines_of(path)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archive_in_another_compression_is_refused_before_it_is_unpacked(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("bill.csv", b"\n" * 1_000_000)
+    with pytest.raises(BadBill, match=r"bill\.csv .* unpack it"):
+        lines_of(path)
+
+
+def test_stored_archive_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("bill.csv", b"1")
+    assert lines_of(path) == {"bill.csv": [(1, b"1", False)]}
+
+
+def test_size_of_the_list_that_looks_like_an_end_record_is_a_size(tmp_path: Path) -> None:
+    content = bytearray(bills.archive(tmp_path / "a.zip", one=b"1").read_bytes())
+    content[-10:-6] = b"PK\5\6"
+    with pytest.raises(BadBill, match="larger than"):
+        lines_of(written(tmp_path / "b.zip", bytes(content)))
+
+
 def test_encrypted_archive_is_refused(tmp_path: Path) -> None:
     path = bills.archive(tmp_path / "a.zip", one=b"1")
     content = bytearray(path.read_bytes())
