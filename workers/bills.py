@@ -23,8 +23,8 @@ from workers.settlement import order_view, transitions
 DIFFERENCES_MAX = 1000  # that a report lists; all are counted
 KEPT_MS = 400 * DAY_MS  # a year, and the month in which its last bill is looked at
 UNFINISHED_KEPT_MS = DAY_MS
-PAID_NEWS = frozenset({"paid", "captured"})
-REFUND_NEWS = frozenset({"partly_refunded", "refunded", "reversed"})
+PAID_NEWS = frozenset({"paid", "captured", "finished", "frozen"})  # each with the time of the payment
+REFUND_NEWS = frozenset({"partly_refunded", "refunded", "reversed"})  # each with the time of the refund
 
 
 class DifferenceKind(StrEnum):
@@ -103,8 +103,8 @@ class BillReport(Struct, frozen=True, kw_only=True):
 
     @property
     def is_agreed(self) -> bool:
-        """Whether every row was read, and none differs."""
-        return not self.differences and not self.unreadable and not self.disagreements
+        """Whether every file and row was read, and none differs."""
+        return not (self.differences or self.unreadable or self.disagreements or self.left_out)
 
 
 class BillImport(Struct, frozen=True, kw_only=True):
@@ -140,13 +140,14 @@ class OrderHistory(Struct, frozen=True, kw_only=True):
     """When an order was paid and refunded.
 
     `paid_at_ms` is Alipay's time of the payment, `None` if no event has it. `received_at_ms` is when the first
-    notification of the payment was received. `refunds` has the time of each refund, `None` if it is unknown, and its
-    sum.
+    notification of the payment was received; without one, when the order became paid here. `refunds` has of each
+    refund the time, `None` if it is unknown, its sum, and when it was received. If the events before a refund are
+    pruned, its sum may have earlier refunds in it, and its time counts as unknown.
     """
 
     paid_at_ms: int | None
     received_at_ms: int | None
-    refunds: tuple[tuple[int | None, int], ...]
+    refunds: tuple[tuple[int | None, int, int], ...]
 
 
 def payments(order: Order) -> list[OrderPayment]:
@@ -163,22 +164,35 @@ def payments(order: Order) -> list[OrderPayment]:
     ]
 
 
-class _PaidCause(Struct):
-    news: str = ""
-    happened_at: str | None = None
-    received_at: str | None = None
+class _EventCause(Struct):
+    news: str
+    happened_at: str | None
+    received_at: str
 
 
-class _OrderVersion(Struct):
+class _OrderVersion(Struct, kw_only=True):
     version: int
     status: Status
     closed_because: ClosedBecause | None = None
     refunded_minor: int = 0
-    cause: _PaidCause | None = None
+    cause: _EventCause | None = None
+    occurred_at: str
 
     @property
     def is_paid(self) -> bool:
         return self.status in (Status.PAID, Status.FINISHED) or self.closed_because is ClosedBecause.REFUNDED
+
+    @property
+    def received_at_ms(self) -> int:
+        """When its notification was received; without one, when an operator decided or the merchant registered."""
+        return _epoch_ms(self.occurred_at if self.cause is None else self.cause.received_at)
+
+    def happened_at_ms(self, news: frozenset[str]) -> int | None:
+        """Return Alipay's time of the event, if its notification has one and is one of these news."""
+        cause = self.cause
+        if cause is None or cause.happened_at is None or cause.news not in news:
+            return None
+        return _epoch_ms(cause.happened_at)
 
 
 _event = msgspec.json.Decoder(_OrderVersion).decode
@@ -190,44 +204,44 @@ def history(page: OrderPage) -> OrderHistory:
     Events are kept for thirty days; of an older change only the time of receipt is known.
     """
     events = [_event(each.event.value) for each in page.events if each.event.topic == topics.ORDER_EVENT]
-    received = [
-        delivery.received_at_ms
-        for delivery in page.deliveries
-        if delivery.news in PAID_NEWS and delivery.disposition is Disposition.APPLIED
-    ]
+    paid = _first_paid(events)
     return OrderHistory(
-        paid_at_ms=_paid_at_ms(events),
-        received_at_ms=min(received, default=None),
+        paid_at_ms=None if paid is None else paid.happened_at_ms(PAID_NEWS),
+        received_at_ms=_received_at_ms(page, paid),
         refunds=tuple(_refunds(events)),
     )
 
 
-def _paid_at_ms(events: Sequence[_OrderVersion]) -> int | None:
-    """Return Alipay's time of the first payment, if the event that brought it is kept and tells."""
-    version, was_paid = 0, False
+def _first_paid(events: Sequence[_OrderVersion]) -> _OrderVersion | None:
+    """Return the event with which the order became paid; `None` if it may be one that is pruned."""
+    version = 0
     for event in events:
-        if event.version != version + 1:
-            return None  # the events before it are pruned
+        if event.is_paid:
+            return event if event.version == version + 1 else None
         version = event.version
-        if event.is_paid and not was_paid:
-            cause = event.cause
-            return None if cause is None or cause.news not in PAID_NEWS else _epoch_ms(cause.happened_at)
-        was_paid = event.is_paid
     return None
 
 
-def _refunds(events: Sequence[_OrderVersion]) -> Iterator[tuple[int | None, int]]:
+def _received_at_ms(page: OrderPage, paid: _OrderVersion | None) -> int | None:
+    """Return when the payment was first reported. A notification that was held counts if none was applied."""
+    reported = [each for each in page.deliveries if each.news in PAID_NEWS | REFUND_NEWS]
+    applied = [each for each in reported if each.disposition is Disposition.APPLIED]
+    first_ms = min((each.received_at_ms for each in applied or reported), default=None)
+    return paid.received_at_ms if first_ms is None and paid is not None else first_ms
+
+
+def _refunds(events: Sequence[_OrderVersion]) -> Iterator[tuple[int | None, int, int]]:
     version, before = 0, 0
     for event in events:
         refunded = event.refunded_minor - before
-        if refunded > 0 and event.version == version + 1:
-            cause = event.cause
-            yield (None if cause is None or cause.news not in REFUND_NEWS else _epoch_ms(cause.happened_at)), refunded
+        is_next = event.version == version + 1
+        if refunded > 0 and (is_next or event.cause is None or event.cause.news in REFUND_NEWS):
+            yield event.happened_at_ms(REFUND_NEWS) if is_next else None, refunded, event.received_at_ms
         version, before = event.version, event.refunded_minor
 
 
-def _epoch_ms(text: str | None) -> int | None:
-    return None if text is None else times.to_epoch_ms(datetime.fromisoformat(text))
+def _epoch_ms(text: str) -> int:
+    return times.to_epoch_ms(datetime.fromisoformat(text))
 
 
 def import_of(row: Sequence[Any]) -> BillImport:

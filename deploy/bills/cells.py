@@ -91,10 +91,8 @@ def moment_ms(text: str) -> int | None:
     if not shown:
         return None
     try:
-        if re.search(r"T.*(?:Z|[+-]\d\d:?\d\d)$", shown):
-            found = times.parse_iso(shown)
-        else:
-            found = _local(shown)
+        has_zone = re.search(r"T.*(?:Z|[+-]\d\d:?\d\d)$", shown)
+        found = times.parse_iso(shown) if has_zone else _local(shown)
         if found.year not in YEARS:
             raise ValueError(found.year)
         return times.to_epoch_ms(found)

@@ -1,7 +1,7 @@
 """One import of a bill: read it, compare it, and write the report over the admin API."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from deploy.bills.reader import BillNotes
 from deploy.bills.sheet import Sheet
 from schemas.accounts import Family
 from schemas.times import DAY_MS, HOUR_MS
-from workers.bills import BillReport
+from workers.bills import BillReport, BillSum
 
 SENT_BYTES_MAX = 40_000  # of differences in one request
 TEXT_CHARACTERS_MAX = 200  # of a text from the file
@@ -64,7 +64,7 @@ def run(
         with progress("reading the bill", bill.size) as advance:
             rows.add(wanted.of(reader.read(bill, notes, advance)))
         _check_alone(notes)
-        span = given or span_of(notes, rows)
+        span = given or span_of(notes, rows, is_settlement=wanted.is_settlement)
         chosen = api.send("POST", "bills", "account", body=_account(account, notes))
         if ask and not chosen["can_ask"]:
             raise CannotAsk("--ask needs an account with queries = true and merchant_key_file in accounts.toml")
@@ -74,6 +74,7 @@ def run(
         if not wanted.is_settlement:
             with progress("looking through the orders", None) as advance:
                 comparison.of_store(span, advance)
+        sums = comparison.sums()
         report = BillReport(
             file=_shown(bill.name),
             layout=", ".join(sorted(notes.layouts)),
@@ -85,11 +86,11 @@ def run(
             outside=wanted.outside,
             unreadable=notes.unreadable_count,
             faults=tuple(map(_shown, notes.unreadable)),
-            disagreements=tuple(map(_shown, notes.disagreements())),
+            disagreements=tuple(map(_shown, _doubts(notes, sums))),
             others={_shown(name): count for name, count in notes.others.items()},
             left_out=tuple(map(_shown, notes.left_out[:LEFT_OUT_MAX])),
             is_one_way=wanted.is_settlement,
-            sums=comparison.sums()[:SUMS_MAX],
+            sums=sums[:SUMS_MAX],
             counts=dict(comparison.counts),
         )
         result = _sent(api, chosen["account"], bill.digest, report, comparison)
@@ -98,11 +99,15 @@ def run(
     return result
 
 
-def span_of(notes: BillNotes, rows: Sheet) -> BillPeriod:
-    """Return the period of the file: that in its comments, else the days of its rows in UTC+8.
+def span_of(notes: BillNotes, rows: Sheet, *, is_settlement: bool = False) -> BillPeriod:
+    """Return the period of the file: that in its comments, else of its rows: their day in UTC+8, or from first to last.
+
+    Rows of two days in UTC+8 are of one day in another zone, whose other hours the file does not have. Those of a
+    settlement are of many days, and nothing is looked for by them.
 
     Raises:
-        BadBill: it has neither, or the bills of an archive do not follow each other.
+        BadBill: it has neither, the bills of an archive do not follow each other, or the rows are of more than two
+            days: one row of another time would make a period of months.
     """
     if notes.spans_ms:
         spans = sorted(notes.spans_ms)
@@ -113,7 +118,21 @@ def span_of(notes: BillNotes, rows: Sheet) -> BillPeriod:
     if rows.span_ms is None:
         raise BadBill("the file does not name its period: give it with --date")
     first, last = ((each + BEIJING_MS) // DAY_MS for each in rows.span_ms)
+    if last > first and not is_settlement:
+        if last - first > 1:
+            raise BadBill(
+                f"the file does not name its period, and its rows are of {last - first + 1} days, or of days between "
+                "which there are none: give the period with --date; rows of other days are left out"
+            )
+        return BillPeriod(rows.span_ms[0], rows.span_ms[1] + 1)
     return BillPeriod(first * DAY_MS - BEIJING_MS, (last + 1) * DAY_MS - BEIJING_MS)
+
+
+def _doubts(notes: BillNotes, sums: Sequence[BillSum]) -> list[str]:
+    """Return why the file is not a whole and certain bill; nothing compared is no agreement."""
+    is_compared = any(each.bill_count for each in sums)
+    doubt = "no row was compared, and the file does not announce that it has none"
+    return notes.disagreements() + ([] if is_compared or notes.announces_none else [doubt])
 
 
 def _check_alone(notes: BillNotes) -> None:

@@ -87,6 +87,10 @@ class BillPeriod(Struct, frozen=True):
         created_ms = times.to_epoch_ms(day)
         return self.since_ms - OPEN_MAX_MS <= created_ms < self.until_ms
 
+    def may_be_of(self, received_at_ms: int) -> bool:
+        """Return whether what was received at this time may have happened in the period."""
+        return self.since_ms <= received_at_ms < self.until_ms + LATE_MS
+
     def is_near_edge(self, at_ms: int) -> bool:
         return min(abs(at_ms - self.since_ms), abs(at_ms - self.until_ms)) < EDGE_MS
 
@@ -184,9 +188,9 @@ def of_payment_here(listed: ListedFacts, history: OrderHistory, span: BillPeriod
             return _only_here(listed, DifferenceKind.UNCERTAIN, why, at_ms, listed.amount_minor)
         return _only_here(listed, DifferenceKind.PAYMENT_ONLY_HERE, "", at_ms, listed.amount_minor)
     received_at_ms = history.received_at_ms
-    if received_at_ms is None or not span.since_ms <= received_at_ms < span.until_ms + LATE_MS:
+    if received_at_ms is None or not span.may_be_of(received_at_ms):
         return None
-    why = "the time of the payment is unknown: this is when its notification was received"
+    why = "the time of the payment is unknown: this is when its first notification was received"
     return _only_here(listed, DifferenceKind.UNCERTAIN, why, received_at_ms, listed.amount_minor)
 
 
@@ -194,7 +198,7 @@ def of_refunds_here(
     listed: ListedFacts, history: OrderHistory, span: BillPeriod, billed_minor: int
 ) -> BillDifference | None:
     """Return the difference of refunds that the bill does not have; `None` if it has them all."""
-    inside = [(at_ms, minor) for at_ms, minor in history.refunds if at_ms is not None and span.has(at_ms)]
+    inside = [(at_ms, minor) for at_ms, minor, _ in history.refunds if at_ms is not None and span.has(at_ms)]
     certain = sum(minor for at_ms, minor in inside if not span.is_near_edge(at_ms))
     at_ms = max((at_ms for at_ms, _ in inside), default=None)
     if certain > billed_minor:
@@ -204,6 +208,11 @@ def of_refunds_here(
     if near > 0:
         why = "refunded near the edge of the period: it may be in the bill of the day before or after"
         return _only_here(listed, DifferenceKind.UNCERTAIN, why, at_ms, near)
+    timeless = [(at_ms, minor) for known, minor, at_ms in history.refunds if known is None and span.may_be_of(at_ms)]
+    unknown = near + sum(minor for _, minor in timeless)
+    if timeless and unknown > 0:
+        why = "the time of the refund is unknown: this is when its first notification was received"
+        return _only_here(listed, DifferenceKind.UNCERTAIN, why, max(timeless)[0], unknown)
     return None
 
 

@@ -51,6 +51,13 @@ class BillNotes(Struct, kw_only=True):
     announced: Counter[str] = field(default_factory=Counter)
     left_out: list[str] = field(default_factory=list)  # files of the archive with other columns
     is_cut_off: bool = False
+    has_end: bool = False  # the last line of one of Antom's reports
+
+    @property
+    def announces_none(self) -> bool:
+        """Whether the file itself announces no payments and no refunds."""
+        is_announced = bool(self.announced) and not any(self.announced.values())
+        return is_announced or (self.has_end and not self.rows and not self.announced)
 
     def disagreements(self) -> list[str]:
         """Return the sentences on where the file contradicts itself."""
@@ -113,6 +120,7 @@ class _Member:
         notes.layouts.add(columns.layout.name)
         for line in self._content():
             if line.text.strip(' \t,"') == END:
+                notes.has_end = True
                 break
             row, is_whole = self._row(line, separator, width)
             if not any(map(cells.plain, row)):

@@ -233,7 +233,7 @@ def _amount(shown: dict[str, Any], side: str) -> str:
 def _result(shown: dict[str, Any]) -> str:
     if shown["is_agreed"]:
         return "all agree"
-    return f"{shown['differences']} differences" if shown["differences"] else "not all rows could be compared"
+    return f"{shown['differences']} differences" if shown["differences"] else "not everything could be compared"
 
 
 def _listed(shown: dict[str, Any]) -> tuple[object, ...]:

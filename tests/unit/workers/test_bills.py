@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+import msgspec
 import pytest
 from msgspec import structs
 
-from schemas import times
+from schemas import times, topics
+from schemas.dispositions import Disposition
 from tests.support.admin import World, form
 from tests.support.log_records import NOW_MS
 from workers import bills
@@ -43,7 +45,7 @@ async def test_history_has_each_refund_with_its_time() -> None:
     await world.deliver(form("A1", refund_fee="6.00", notify_id="r2", **REFUND | {"gmt_refund": "2025-10-11 10:00:00"}))
     found = await history(world, "A1")
     assert found.paid_at_ms == PAID_MS
-    assert found.refunds == ((REFUNDED_MS, 500), (REFUNDED_MS + times.DAY_MS, 100))
+    assert found.refunds == ((REFUNDED_MS, 500, NOW_MS), (REFUNDED_MS + times.DAY_MS, 100, NOW_MS))
     order = (await page_of(world, "A1")).order
     assert order is not None
     assert bills.payments(order) == [
@@ -58,7 +60,42 @@ async def test_history_without_the_old_events_knows_the_time_of_receipt_only() -
     await world.deliver(form("A1", refund_fee="5.00", notify_id="r1", **REFUND))
     page = await page_of(world, "A1")
     found = bills.history(structs.replace(page, events=page.events[-1:]))
-    assert (found.paid_at_ms, found.received_at_ms, found.refunds) == (None, NOW_MS, ())
+    assert (found.paid_at_ms, found.received_at_ms, found.refunds) == (None, NOW_MS, ((None, 500, NOW_MS),))
+
+
+@pytest.mark.parametrize("status", ["TRADE_FINISHED", "TRADE_PENDING"])
+async def test_payment_first_reported_as_finished_or_frozen_has_its_time(status: str) -> None:
+    world = World()
+    await world.deliver(form("A1", status))
+    found = await history(world, "A1")
+    assert (found.paid_at_ms, found.received_at_ms) == (PAID_MS, NOW_MS)
+
+
+async def test_payment_first_reported_as_a_refund_has_the_time_of_receipt_only() -> None:
+    world = World()
+    await world.deliver(form("A1", refund_fee="5.00", notify_id="r1", **REFUND))
+    assert await history(world, "A1") == OrderHistory(
+        paid_at_ms=None, received_at_ms=NOW_MS, refunds=((REFUNDED_MS, 500, NOW_MS),)
+    )
+
+
+async def test_payment_that_an_operator_accepted_has_the_time_of_what_is_known() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    page = await page_of(world, "A1")
+    (event,) = (each for each in page.events if each.event.topic == topics.ORDER_EVENT)
+    value = msgspec.json.decode(event.event.value) | {"cause": None}
+    decided = structs.replace(event, event=structs.replace(event.event, value=msgspec.json.encode(value)))
+    held = [
+        structs.replace(each, disposition=Disposition.QUARANTINED, received_at_ms=NOW_MS - 5)
+        for each in page.deliveries
+    ]
+    for deliveries, received_ms in (
+        (held, NOW_MS - 5),
+        ([], times.to_epoch_ms(datetime.fromisoformat(value["occurred_at"]))),
+    ):
+        found = bills.history(structs.replace(page, events=[decided], deliveries=deliveries))
+        assert (found.paid_at_ms, found.received_at_ms) == (None, received_ms)
 
 
 async def test_order_that_is_not_paid_has_no_history() -> None:
@@ -74,6 +111,8 @@ async def test_order_that_is_not_paid_has_no_history() -> None:
         ({"counts": {"uncertain": 3}}, True, 0),
         ({"counts": {"uncertain": 3, "payment_amount": 2}}, False, 2),
         ({"unreadable": 1}, False, 0),
+        ({"left_out": ("other.csv",)}, False, 0),
+        ({"outside": 4}, True, 0),
         ({"disagreements": ("cut off",)}, False, 0),
     ],
 )

@@ -85,7 +85,13 @@ def test_times_without_a_zone_are_of_china(text: str) -> None:
 
 def test_other_times_are_refused_and_an_empty_one_is_none() -> None:
     assert cells.moment_ms("  ") is None
-    for text in ("yesterday", "2025-02-30 10:00:00", "2025-10-09", "2025-10-09 25:00:00", "0000-01-01 00:00:00",
-                 "0001-01-01 00:00:00", "9999-12-31 23:59:59", "1970-01-01 00:00:00", "0001-01-01T00:00:00+08:00"):  # fmt: skip
+    for text in ("yesterday", "2025-02-30 10:00:00", "2025-10-09", "2025-10-09 25:00:00", "0000-01-01 00:00:00"):
+        with pytest.raises(BadCell):
+            cells.moment_ms(text)
+
+
+def test_times_of_other_centuries_are_refused() -> None:
+    years = ("0001-01-01 00:00:00", "9999-12-31 23:59:59", "1970-01-01 00:00:00", "0001-01-01T00:00:00+08:00")
+    for text in years:
         with pytest.raises(BadCell):
             cells.moment_ms(text)

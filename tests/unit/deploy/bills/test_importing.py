@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from deploy.bills import files, importing, sheet
 from deploy.bills.files import BadBill
@@ -32,6 +33,43 @@ def test_period_is_that_of_the_comments_or_the_days_of_the_rows() -> None:
         assert importing.span_of(BillNotes(spans_ms={(6, 9), (5, 6)}), rows) == BillPeriod(5, 9)
         with pytest.raises(BadBill, match="leave days out"):
             importing.span_of(BillNotes(spans_ms={(7, 9), (5, 6)}), rows)
+
+
+def test_period_of_rows_is_refused_if_it_may_have_days_without_rows() -> None:
+    def span(*moments_ms: int, is_settlement: bool = False) -> BillPeriod:
+        with sheet.opened() as rows:
+            rows.add([structs.replace(line(each), at_ms=at_ms) for each, at_ms in enumerate(moments_ms)])
+            return importing.span_of(BillNotes(), rows, is_settlement=is_settlement)
+
+    next_day_ms = NOON_MS + DAY_MS
+    assert span(next_day_ms, NOON_MS) == BillPeriod(NOON_MS, next_day_ms + 1)  # a day in another zone
+    for other_ms in (NOON_MS + 2 * DAY_MS, NOON_MS - 40 * 365 * DAY_MS):
+        with pytest.raises(BadBill, match="--date"):
+            span(NOON_MS, other_ms)
+    assert span(NOON_MS, NOON_MS + 2 * DAY_MS, is_settlement=True) == BillPeriod(SINCE_MS, SINCE_MS + 3 * DAY_MS)
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "is_agreed"),
+    [
+        (bill_in_dollars(), None, True),  # its summary announces none
+        (bill_in_dollars().split("#交易合计".encode("gbk"))[0], None, False),
+        (bill_in_dollars(("A1", {"kind": "其他"})).split("#交易合计".encode("gbk"))[0], None, False),
+        (bill_in_dollars(("A1", {})), BillPeriod(SINCE_MS - DAY_MS, SINCE_MS), False),
+    ],
+)
+def test_import_that_compared_nothing_does_not_agree(
+    tmp_path: Path, content: bytes, given: BillPeriod | None, is_agreed: bool
+) -> None:
+    path = tmp_path / "bill.csv"
+    path.write_bytes(content)
+    with admin_server.running() as server, files.opened(str(path)) as bill:
+        api = AdminClient(server.url, token=TOKEN)
+        result = importing.run(api, bill, account="shop", given=given, ask=False, by="kim", progress=terminal.progress)
+    shown = result["import"]
+    assert (shown["is_agreed"], shown["differences"], bool(shown["report"]["disagreements"])) == (
+        is_agreed, 0, not is_agreed,
+    )  # fmt: skip
 
 
 def test_import_that_cannot_ask_leaves_no_report(tmp_path: Path) -> None:

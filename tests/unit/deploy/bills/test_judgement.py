@@ -135,17 +135,21 @@ def test_payment_of_an_unknown_time_is_uncertain_while_it_may_be_of_the_period()
 @pytest.mark.parametrize(
     ("refunds", "billed_minor", "expected"),
     [
-        (((NOON_MS, 500),), 0, (K.REFUND_ONLY_HERE, 500)),
-        (((NOON_MS, 500),), 500, None),
-        (((NOON_MS, 500), (NOON_MS + 1, 200)), 500, (K.REFUND_ONLY_HERE, 200)),
-        (((NOON_MS - DAY_MS, 500), (NOON_MS, 200)), 200, None),
-        (((SPAN.until_ms - 1, 500),), 0, (K.UNCERTAIN, 500)),
-        (((None, 500),), 0, None),
+        (((NOON_MS, 500, 0),), 0, (K.REFUND_ONLY_HERE, 500)),
+        (((NOON_MS, 500, 0),), 500, None),
+        (((NOON_MS, 500, 0), (NOON_MS + 1, 200, 0)), 500, (K.REFUND_ONLY_HERE, 200)),
+        (((NOON_MS - DAY_MS, 500, NOON_MS), (NOON_MS, 200, 0)), 200, None),
+        (((SPAN.until_ms - 1, 500, 0),), 0, (K.UNCERTAIN, 500)),
+        (((None, 500, NOON_MS),), 0, (K.UNCERTAIN, 500)),
+        (((None, 500, NOON_MS),), 500, None),
+        (((NOON_MS, 200, 0), (None, 500, SPAN.until_ms + LATE_MS - 1)), 300, (K.UNCERTAIN, 400)),
+        (((None, 500, SPAN.since_ms - 1),), 0, None),
+        (((None, 500, SPAN.until_ms + LATE_MS),), 0, None),
         ((), 0, None),
     ],
 )
 def test_refunds_of_the_period_must_be_in_the_bill(
-    refunds: tuple[tuple[int | None, int], ...], billed_minor: int, expected: tuple[DifferenceKind, int] | None
+    refunds: tuple[tuple[int | None, int, int], ...], billed_minor: int, expected: tuple[DifferenceKind, int] | None
 ) -> None:
     history = OrderHistory(paid_at_ms=None, received_at_ms=None, refunds=refunds)
     found = judgement.of_refunds_here(listed(refunded_minor=700), history, SPAN, billed_minor)

@@ -117,6 +117,18 @@ def test_antom_report_ends_with_its_mark(tmp_path: Path) -> None:
     assert ([line.order for line in found], notes.unreadable_count) == (["REQ-1"], 0)
 
 
+def test_antom_report_of_nothing_but_its_end_announces_none(tmp_path: Path) -> None:
+    header = (
+        "transactionId,transactionRequestId,transactionType,transactionAmountValue,transactionCurrency,paymentTime\n"
+    )
+    for text, announces_none in (
+        (header, False),
+        (header + "<END>\n", True),
+        (header + "C,R,FEE,1,USD,\n<END>\n", False),
+    ):
+        assert read_text(tmp_path, text)[1].announces_none is announces_none
+
+
 def test_first_line_of_a_cross_border_file_is_checked(tmp_path: Path) -> None:
     text = (
         "Partner:2088001000000001|Payment_time: 2025-10-09|Total_count:3\n"
