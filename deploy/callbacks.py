@@ -1,5 +1,6 @@
 """Compose the sender of callbacks, for a process of either engine that has a worker."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,6 +19,9 @@ from workers.callbacks.deliveries import DeliveriesPort
 from workers.callbacks.http import HttpPoster
 from workers.callbacks.sender import CallbackSender
 from workers.callbacks.telemetry import CallbackTelemetry
+from workers.errors import InfrastructureDown
+
+NOTE_AGAIN_AFTER_S = 5.0
 
 
 def read_file(settings: EngineSettings) -> CallbacksFile | None:
@@ -34,10 +38,20 @@ def checks(file: CallbacksFile | None) -> list[Check]:
     return [] if file is None else [process.check("callbacks", file.trouble, is_needed=False)]
 
 
-async def note_none(store: DeliveriesPort, *, now_ms: int) -> None:
-    """Note that no endpoint is configured any more, so that none is shown as active. Only for the sole process."""
-    if any(page.is_configured for page in await store.endpoints()):
-        await store.configure([], now_ms=now_ms)
+async def note_none(
+    store: DeliveriesPort, *, now_ms: Callable[[], int], again_after_s: float = NOTE_AGAIN_AFTER_S
+) -> None:
+    """Note that no endpoint is configured any more, so that none is shown as active; then wait for ever.
+
+    It is a chore of the sole process: a store that does not answer is asked again, and delays no start.
+    """
+    while True:
+        try:
+            if await store.has_configured():
+                await store.configure([], now_ms=now_ms())
+            await asyncio.Event().wait()
+        except InfrastructureDown:  # the loops that need the store report it
+            await asyncio.sleep(again_after_s)
 
 
 async def chores(
@@ -67,10 +81,11 @@ async def chores(
         observer=telemetry,
         now_ms=now_ms,
         leads=leads,
+        is_clock_trusted=is_clock_trusted,
     )
     return (
         sender.run,
-        partial(sender.prune, is_clock_trusted),
+        sender.prune,
         partial(telemetry.keep_fresh, store, lambda: sender.is_sending),
         partial(file.run, logger, interval_s=settings.key_reload_interval_s),
     )

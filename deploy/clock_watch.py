@@ -59,8 +59,8 @@ class ClockWatch:
 
     @property
     def is_trusted(self) -> bool:
-        """Return whether the time may be used to delete something."""
-        return self._now_s() - self._jump[1] >= TRUSTED_AFTER_S
+        """Return whether the time may be used to delete something: also a jump since the last look counts."""
+        return abs(self._moved_s()) < JUMP_S and self._now_s() - self._jump[1] >= TRUSTED_AFTER_S
 
     async def run(self, registry: CollectorRegistry, logger: Logger, reference: Reference | None = None) -> None:
         """Look once a second, until cancelled. `reference` is the clock that decides, if it is another machine's."""
@@ -83,6 +83,9 @@ class ClockWatch:
 
     def look(self) -> str:
         """Return the jump of the wall clock since the last look in words, if there was one."""
-        offset_s = self._wall_s() - self._now_s()
-        moved_s, self._offset_s = offset_s - self._offset_s, offset_s
+        moved_s = self._moved_s()
+        self._offset_s += moved_s
         return f"this machine's clock jumped by {moved_s:+.0f} s" if abs(moved_s) >= JUMP_S else ""
+
+    def _moved_s(self) -> float:
+        return self._wall_s() - self._now_s() - self._offset_s

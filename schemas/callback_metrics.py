@@ -20,7 +20,7 @@ OLDEST = MetricFamily(
 PENDING = MetricFamily(
     name="alipay_notify_callback_pending_events",
     kind="gauge",
-    help="Events that wait for an endpoint, up to 2,500; more of them may wait in the outbox.",
+    help="Events that wait for an endpoint, counted up to 10,000; more of them may wait in the outbox.",
     labels=("endpoint",),
 )
 DISABLED = MetricFamily(

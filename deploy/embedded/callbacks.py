@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from sqlite3 import Connection
 
 from deploy.embedded import decisions, lookups, sql
@@ -16,7 +17,8 @@ from workers.callbacks.deliveries import (
     DUE_MAX,
     EVENTS_MAX,
     FINISHED_KEPT_MS,
-    PENDING_MAX,
+    PENDING_COUNTED_MAX,
+    PENDING_EVER_MAX,
     PRUNE_ROWS_MAX,
     CallbackDelivery,
     DeliveryQuery,
@@ -46,7 +48,7 @@ _ROOM = f"""
             SELECT 1 FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms <= ?2 LIMIT {DUE_MAX}
         )), (SELECT count(*) FROM (
             SELECT 1 FROM callback_deliveries INDEXED BY callback_deliveries_pending
-            WHERE endpoint = ?1 AND state = 'pending' LIMIT {PENDING_MAX}
+            WHERE endpoint = ?1 AND state = 'pending' LIMIT {PENDING_EVER_MAX}
         )), delivered_at_ms
     FROM callback_endpoints WHERE name = ?1
 """
@@ -78,19 +80,22 @@ _SET_STATE = """
         delivered_at_ms = coalesce(?5, delivered_at_ms)
     WHERE name = ?1
 """
-_ALL_DUE = f"""
+_ALL_DUE = """
     UPDATE callback_deliveries SET due_at_ms = ?2 WHERE endpoint = ?1 AND number IN (
-        SELECT number FROM callback_deliveries
-        WHERE endpoint = ?1 AND due_at_ms > ?2 ORDER BY due_at_ms LIMIT {PENDING_MAX}
+        SELECT number FROM callback_deliveries WHERE endpoint = ?1 AND due_at_ms > ?2 ORDER BY due_at_ms LIMIT ?3
     )
 """
 _ENDPOINTS = f"""
     SELECT e.name, e.url, e.failing_since_ms, e.disabled_at_ms, e.disabled_why, e.is_configured,
-        (SELECT count(*) FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
-         WHERE d.endpoint = e.name AND d.state = 'pending'),
+        (SELECT count(*) FROM (
+            SELECT 1 FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
+            WHERE d.endpoint = e.name AND d.state = 'pending' LIMIT ?2
+        )),
         (SELECT min(at_ms) FROM (
-            SELECT min(created_at_ms) AS at_ms FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
-            WHERE d.endpoint = e.name AND d.state = 'pending'
+            SELECT * FROM (
+                SELECT created_at_ms AS at_ms FROM callback_deliveries AS d INDEXED BY callback_deliveries_pending
+                WHERE d.endpoint = e.name AND d.state = 'pending' ORDER BY number LIMIT ?2
+            )
             UNION ALL
             SELECT * FROM (
                 SELECT written_at_ms FROM outbox WHERE number > e.last_number AND topic = '{topics.ORDER_EVENT}'
@@ -104,10 +109,17 @@ _LOG = """
         detail, took_ms
     FROM callback_deliveries {indexed} WHERE endpoint = ?1 AND number < ?2 {and_more} ORDER BY number DESC LIMIT ?3
 """
+_HAS_CONFIGURED = "SELECT EXISTS (SELECT 1 FROM callback_endpoints WHERE is_configured)"
+_SLICE = """
+    SELECT max(number) FROM (
+        SELECT number FROM callback_deliveries INDEXED BY callback_deliveries_pending
+        WHERE endpoint = ? AND state = 'pending' AND number > ? ORDER BY number LIMIT ?
+    )
+"""
 _BEGIN_ANEW = """
     UPDATE callback_deliveries INDEXED BY callback_deliveries_pending SET
         attempts = 0, first_at_ms = NULL, due_at_ms = CASE WHEN due_at_ms IS NOT NULL THEN ?2 END
-    WHERE endpoint = ?1 AND state = 'pending'
+    WHERE endpoint = ?1 AND state = 'pending' AND number > ?3 AND number <= ?4
 """
 _PRUNE = """
     DELETE FROM callback_deliveries WHERE (endpoint, number) IN (
@@ -126,6 +138,7 @@ class SqliteCallbacks:
     def __init__(self, database: SqliteDatabase, reader: SqliteReader) -> None:
         self._database = database
         self._reader = reader
+        self._recovering: set[str] = set()  # endpoints that answer again, while further rows of theirs wait
 
     async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
         def work(connection: Connection) -> None:
@@ -139,17 +152,24 @@ class SqliteCallbacks:
 
         await self._database.write(work)
 
+    async def has_configured(self) -> bool:
+        found = await self._database.read(lambda connection: connection.execute(_HAS_CONFIGURED).fetchone())
+        return bool(found[0])
+
     async def step(
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
     ) -> Step:
         def look(connection: Connection) -> Step | None:
-            return None if results else _nothing_to_do(connection, endpoint.name, limit, now_ms)
+            return None if results or is_recovering else _nothing_to_do(connection, endpoint.name, limit, now_ms)
 
+        is_recovering = endpoint.name in self._recovering
         if (idle := await self._database.read(look)) is not None:
             return idle
-        return await self._database.write(
-            lambda connection: _advance(connection, endpoint, results, busy, limit, now_ms)
+        step, are_more = await self._database.write(
+            lambda connection: _advance(connection, endpoint, results, busy, limit, now_ms, is_recovering)
         )
+        (self._recovering.add if are_more else self._recovering.discard)(endpoint.name)
+        return step
 
     async def prune(self, *, now_ms: int) -> int:
         def work(connection: Connection) -> int:
@@ -167,11 +187,15 @@ class SqliteCallbacks:
     # workers.callbacks.deliveries.CallbacksPort
 
     async def endpoints(self) -> Sequence[EndpointPage]:
-        found = await self._reader.read(lambda connection: connection.execute(_ENDPOINTS, (None,)).fetchall())
+        found = await self._reader.read(
+            lambda connection: connection.execute(_ENDPOINTS, (None, PENDING_COUNTED_MAX)).fetchall()
+        )
         return [deliveries.page(row) for row in found]
 
     async def endpoint(self, name: str) -> EndpointPage | None:
-        row = await self._reader.read(lambda connection: connection.execute(_ENDPOINTS, (name,)).fetchone())
+        row = await self._reader.read(
+            lambda connection: connection.execute(_ENDPOINTS, (name, PENDING_COUNTED_MAX)).fetchone()
+        )
         return None if row is None else deliveries.page(row)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
@@ -184,10 +208,12 @@ class SqliteCallbacks:
             if _endpoint(connection, endpoint) is None:
                 return False
             connection.execute(_SET_STATE, (endpoint, None, None, "", None))
-            connection.execute(_BEGIN_ANEW, (endpoint, now_ms))
             decisions.audit(connection, now_ms, "callback_enable", [endpoint], by, why)
             return True
 
+        upto: int | None = 0
+        while upto is not None:
+            upto = await self._database.write(partial(_begin_anew, name=endpoint, after=upto, now_ms=now_ms))
         return await self._database.write(work)
 
     async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
@@ -267,14 +293,20 @@ def _advance(
     busy: Collection[bytes],
     limit: int,
     now_ms: int,
-) -> Step:
+    is_recovering: bool = False,
+) -> tuple[Step, bool]:
+    """Do a step; return also whether the next one has to make further rows due, as the endpoint answers again."""
     found = _endpoint(connection, endpoint.name)
     if found is None:
-        return Step()
+        return Step(), False
     last_number, before = found
     state, keys = before, {result.key for result in results}
     if results:
-        state = _write_results(connection, endpoint, before, results, now_ms)
+        state, has_recovered = _write_results(connection, endpoint, before, results)
+        is_recovering |= has_recovered
+    changed = 0
+    if is_recovering:
+        changed = connection.execute(_ALL_DUE, (endpoint.name, now_ms, deliveries.ALL_DUE_MAX)).rowcount
     taken = 0
     if not state.is_disabled and _has_room(connection, endpoint.name, now_ms):
         new = lookups.events_after(connection, last_number, EVENTS_MAX)
@@ -287,17 +319,27 @@ def _advance(
                 "UPDATE callback_endpoints SET last_number = ? WHERE name = ?", (new[-1].number, endpoint.name)
             )
     _set_heads(connection, endpoint.name, keys, now_ms)
-    return Step(
+    step = Step(
         due=[] if state.is_disabled else _due(connection, endpoint.name, busy, limit, now_ms),
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
         is_more=taken == EVENTS_MAX,
     )
+    return step, changed == deliveries.ALL_DUE_MAX
+
+
+def _begin_anew(connection: Connection, *, name: str, after: int, now_ms: int) -> int | None:
+    """Count the attempts of some pending events anew; return the number of the last one, `None` if none is left."""
+    upto: int | None = connection.execute(_SLICE, (name, after, deliveries.BEGIN_ANEW_MAX)).fetchone()[0]
+    if upto is not None:
+        connection.execute(_BEGIN_ANEW, (name, now_ms, after, upto))
+    return upto
 
 
 def _write_results(
-    connection: Connection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult], now_ms: int
-) -> EndpointState:
+    connection: Connection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult]
+) -> tuple[EndpointState, bool]:
+    """Return the state of the endpoint after them, and whether an outage has ended."""
     given = [
         (endpoint.name, each.number, each.state.value, each.attempts, each.at_ms, each.due_ms or None,
          each.outcome.value, each.status, each.detail, each.took_ms, each.event_id)
@@ -309,9 +351,7 @@ def _write_results(
     if state != before or delivered:
         of_state = (state.failing_since_ms, state.disabled_at_ms, state.disabled_why)
         connection.execute(_SET_STATE, (endpoint.name, *of_state, max(delivered, default=None)))
-    if has_recovered:
-        connection.execute(_ALL_DUE, (endpoint.name, now_ms))
-    return state
+    return state, has_recovered
 
 
 def _due(connection: Connection, name: str, busy: Collection[bytes], limit: int, now_ms: int) -> list[DueDelivery]:

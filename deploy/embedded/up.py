@@ -203,9 +203,9 @@ async def running(
             now_ms=clock.epoch_ms,
             leads=lambda: True,
         )
-        sending: Sequence[Chore] = ()
+        sending: Sequence[Chore]
         if callbacks_file is None:
-            await callbacks.note_none(deliveries, now_ms=clock.epoch_ms())
+            sending = (partial(callbacks.note_none, deliveries, now_ms=clock.epoch_ms),)
         else:
             sending = await callbacks.chores(
                 stack,

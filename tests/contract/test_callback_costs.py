@@ -11,6 +11,7 @@ from tests.support import log_records, query_plans
 from tests.support.log_records import NOW_MS
 from workers.callbacks.deliveries import DeliveryQuery
 from workers.callbacks.schedule import AttemptResult, DeliveryState
+from workers.postgres import callback_lists
 from workers.postgres import callbacks as postgres
 from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.database import SqlConnection
@@ -76,7 +77,7 @@ async def _cost_of_list(store: AnyStore, query: DeliveryQuery) -> int:
 
     async def listed(connection: SqlConnection) -> int:
         before = await connection.fetchval(_READ) or 0
-        statement, parameters = postgres.log_of(query)
+        statement, parameters = callback_lists.log_of(query)
         await connection.fetch(statement, *parameters)
         read: int = await connection.fetchval(_READ)
         return read - before

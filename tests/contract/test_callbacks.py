@@ -78,6 +78,7 @@ class Worker:
             observer=NoObserver(),
             now_ms=now_ms,
             leads=candidacy.leads,
+            is_clock_trusted=lambda: True,
             look_every_s=0.05,
         )
         self._running = asyncio.create_task(self.sender.run())

@@ -11,7 +11,7 @@ from schemas.times import HOUR_MS
 from tests.contract.engines import AnyStore
 from tests.support import log_records
 from tests.support.log_records import NOW_MS
-from workers.callbacks import schedule
+from workers.callbacks import deliveries, schedule
 from workers.callbacks.deliveries import (
     ALL_KEPT_MS,
     FINISHED_KEPT_MS,
@@ -210,6 +210,50 @@ async def test_everything_is_due_when_an_endpoint_answers_after_an_outage(
     await step(callbacks, result(again, REFUSED, later), now_ms=later)
     due = await step(callbacks, result(third, DELIVERED, later), now_ms=later)
     assert sorted(ids(due)) == ["shop-sg:N1:1", "shop-sg:N2:1"]
+
+
+async def test_more_rows_than_one_step_makes_due_follow_in_the_next_ones(
+    callbacks: DeliveriesPort, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "ALL_DUE_MAX", 2)
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    await orders.pay(*(f"N{number}" for number in range(5)), statuses=["TRADE_SUCCESS"])
+    first, *others = (await step(callbacks)).due
+    await step(callbacks, *(result(each, REFUSED) for each in others))
+    await step(callbacks, result(first, REFUSED))
+    later = NOW_MS + schedule.OUTAGE_MS
+    again = (await step(callbacks, now_ms=later)).due
+    await step(callbacks, *(result(each, REFUSED, later) for each in again[1:]), now_ms=later)
+    counts = [len((await step(callbacks, result(again[0], DELIVERED, later), limit=0, now_ms=later)).due)]
+    counts += [len((await step(callbacks, now_ms=later)).due) for _ in range(3)]
+    assert counts == [0, 4, 4, 4]
+
+
+async def test_enabled_endpoint_begins_anew_with_rows_of_many_slices(
+    callbacks: DeliveriesPort, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "BEGIN_ANEW_MAX", 2)
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    await orders.pay(*(f"N{number}" for number in range(5)), statuses=["TRADE_SUCCESS"])
+    await step(callbacks, *(result(each, REFUSED) for each in (await step(callbacks)).due))
+    assert await callbacks.disable("shop", by="tests", why="it moves", now_ms=NOW_MS)
+    assert await callbacks.enable("shop", by="tests", why="moved", now_ms=NOW_MS)
+    assert [row.attempts for row in await log(callbacks)] == [0] * 5
+    assert len((await step(callbacks)).due) == 5
+    assert not await callbacks.enable("nobody", by="tests", why="moved", now_ms=NOW_MS)
+
+
+async def test_endpoint_shows_what_waits_and_whether_one_is_configured(
+    callbacks: DeliveriesPort, orders: Orders
+) -> None:
+    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    assert await callbacks.has_configured()
+    await orders.pay("N1", "N2", statuses=["TRADE_SUCCESS"])
+    await step(callbacks)
+    (page,) = await callbacks.endpoints()
+    assert (page.pending, page.oldest_ms is not None) == (2, True)
+    await callbacks.configure([], now_ms=NOW_MS)
+    assert not await callbacks.has_configured()
 
 
 async def test_thousands_of_refused_events_keep_no_other_back(callbacks: DeliveriesPort, orders: Orders) -> None:

@@ -11,7 +11,6 @@ from tests.support.paths import ROOT
 
 # Modules that other tests are about, because they need servers, or are seen only from outside.
 TESTED_ELSEWHERE = {
-    "deploy/callbacks.py": "acceptance/test_callbacks.py",
     "deploy/cli/db.py": "contract/test_db.py",
     "deploy/cluster/callback_store.py": "contract/test_callbacks.py",
     "deploy/embedded/audit_list.py": "contract/test_store_audit.py",
@@ -39,6 +38,7 @@ TESTED_ELSEWHERE = {
     "workers/postgres/audit.py": "contract/test_store_held.py",
     "workers/postgres/audit_list.py": "contract/test_store_audit.py",
     "workers/postgres/bills.py": "contract/test_store_bills.py",
+    "workers/postgres/callback_lists.py": "contract/test_store_callbacks.py",
     "workers/postgres/callbacks.py": "contract/test_store_callbacks.py",
     "workers/postgres/erasure.py": "contract/test_store_erasure.py",
     "workers/postgres/fatal_records.py": "contract/test_begun_notes.py",

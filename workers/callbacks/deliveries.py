@@ -6,7 +6,7 @@
 
 An event becomes a row only when the sender comes to it, and only while few are due there: the backlog of an endpoint
 that is down stays in the outbox, where it is kept for thirty days. Events that an endpoint refuses wait for their
-retry, and keep back none that it takes. Without an endpoint nothing is written.
+retry, and keep back none that it takes, up to `PENDING_EVER_MAX`. Without an endpoint nothing is written.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,6 +27,10 @@ from workers.queries import Emitted
 EVENTS_MAX = 500  # that one step takes from the outbox
 DUE_MAX = 2000  # per endpoint; while so many are due, its further events stay in the outbox
 PENDING_MAX = 10_000  # the same for all that are pending, if the endpoint has taken none of them lately
+PENDING_EVER_MAX = 100_000  # the same, whatever it takes: one that refuses a type for days must not fill the store
+PENDING_COUNTED_MAX = 10_000  # for operators and the gauge
+BEGIN_ANEW_MAX = 5_000  # rows per transaction, when an endpoint is enabled
+ALL_DUE_MAX = 10_000  # rows per step, when an endpoint answers again
 LATELY_MS = HOUR_MS
 FINISHED_KEPT_MS = 7 * DAY_MS
 ALL_KEPT_MS = 30 * DAY_MS  # as long as the outbox keeps their events
@@ -58,8 +62,9 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class EndpointPage(Struct, frozen=True, kw_only=True):
-    """An endpoint for operators. `pending` are its rows; the outbox may have more for it. `oldest_ms` is the age of the
-    oldest undelivered event, in the rows or in the outbox; `None` if there is none."""
+    """An endpoint for operators. `pending` are its rows, counted up to `PENDING_COUNTED_MAX`; the outbox may have more.
+
+    `oldest_ms` is when the oldest undelivered event was written, of those rows and the outbox; `None` if none is."""
 
     name: str
     url: str
@@ -138,6 +143,13 @@ class DeliveriesPort(CallbacksPort, Protocol):
             InfrastructureDown: it has to be repeated. The others may be sent to, also new ones that are noted already.
         """
 
+    async def has_configured(self) -> bool:
+        """Return whether an endpoint is noted as configured, without a look at its deliveries.
+
+        Raises:
+            InfrastructureDown: the store does not answer.
+        """
+
     async def step(
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
     ) -> Step:
@@ -155,10 +167,13 @@ class DeliveriesPort(CallbacksPort, Protocol):
 
 
 def has_room(*, due: int, pending: int, delivered_ms: int | None, now_ms: int) -> bool:
-    """Return whether further events may become rows of an endpoint that took its last one at `delivered_ms`."""
-    if due >= DUE_MAX:
+    """Return whether further events may become rows of an endpoint that took its last one at `delivered_ms`.
+
+    A former leader whose clock was ahead wrote a time that is not lately: the next event that is taken mends it.
+    """
+    if due >= DUE_MAX or pending >= PENDING_EVER_MAX:
         return False
-    return pending < PENDING_MAX or (delivered_ms is not None and now_ms - delivered_ms < LATELY_MS)
+    return pending < PENDING_MAX or (delivered_ms is not None and 0 <= now_ms - delivered_ms < LATELY_MS)
 
 
 def new_rows(endpoint: Endpoint, events: Sequence[Emitted], *, now_ms: int) -> list[tuple[Any, ...]]:

@@ -5,7 +5,8 @@
 
 An event is given up five days after its first attempt, and not before 40 attempts, if its endpoint takes others. An
 endpoint that has taken none for `disable_after_hours`, also after several attempts at one, is disabled before that; its
-events stay pending, and go on when an operator enables it. One that answers 410 is disabled at once.
+events stay pending, and go on when an operator enables it. For a day after the clock has jumped, none is disabled by
+the time. One that answers 410 is disabled at once.
 
 The events of an order wait for each other at an endpoint: the next is sent when the one before is delivered or given
 up. When an endpoint answers again after a minute or more, everything that waits there for its retry is due at once.
@@ -21,7 +22,7 @@ from schemas.times import DAY_MS, HOUR_MS
 WAITS_MS = (5_000, 30_000, 120_000, 600_000, 1_800_000, HOUR_MS, 2 * HOUR_MS)  # the last one for ever
 JITTER = 0.2
 GIVE_UP_MS = 5 * DAY_MS
-GIVE_UP_ATTEMPTS = 40  # at least, which take two days and more: a clock that jumps ahead gives nothing up
+GIVE_UP_ATTEMPTS = 40  # at least, which take two days and more: a process that stood still gives nothing up
 RETRY_AFTER_MS_MAX = HOUR_MS
 FAR_MS = 3 * HOUR_MS  # no wait is so long: a row that is due later was written before the clock was set back
 OUTAGE_MS = 60_000  # shorter ones do not end the waits of others: a single event may fail by its own fault
@@ -71,6 +72,7 @@ class AttemptResult(Struct, frozen=True, kw_only=True):
     at_ms: int
     took_ms: int
     due_ms: int
+    is_clock_trusted: bool = True  # if not, it disables no endpoint by the time alone
 
 
 class EndpointState(Struct, frozen=True, kw_only=True):
@@ -96,13 +98,14 @@ def result(
     began_ms: int,
     now_ms: int,
     random: Callable[[], float],
+    is_clock_trusted: bool = True,
 ) -> AttemptResult:
     """Return the meaning of an attempt for its delivery. `attempts` counts it too; `random` is in [0, 1)."""
     state, due_ms = DeliveryState.PENDING, 0
     if answer.outcome is CallbackOutcome.DELIVERED:
         state = DeliveryState.DELIVERED
     # A clock that was set back makes the first attempt look later than now: then nothing is given up.
-    elif attempts >= GIVE_UP_ATTEMPTS and first_at_ms is not None and now_ms - first_at_ms >= GIVE_UP_MS:
+    elif is_clock_trusted and attempts >= GIVE_UP_ATTEMPTS and now_ms - (first_at_ms or now_ms) >= GIVE_UP_MS:
         state = DeliveryState.GIVEN_UP
     else:
         due_ms = now_ms + max(wait_ms(attempts, random()), min(answer.retry_after_ms, RETRY_AFTER_MS_MAX))
@@ -118,6 +121,7 @@ def result(
         at_ms=now_ms,
         took_ms=max(0, now_ms - began_ms),
         due_ms=due_ms,
+        is_clock_trusted=is_clock_trusted,
     )
 
 
@@ -130,7 +134,8 @@ def wait_ms(attempts: int, random: float) -> int:
 def attempts_min(disable_after_ms: int) -> int:
     """Return after how many attempts at one event its endpoint may be disabled: half of those that the time allows.
 
-    So a clock that jumps ahead disables nothing, nor a process that stood still for days and then fails once.
+    So a process that stood still for days and then fails once disables nothing. Against a clock that jumps ahead this
+    helps little, as an event that is refused for long has enough attempts: see `AttemptResult.is_clock_trusted`.
     """
     attempts, took_ms = 1, wait_ms(1, 1.0)
     while took_ms <= disable_after_ms:
@@ -157,8 +162,12 @@ def after(
             continue
         if each.outcome is CallbackOutcome.GONE:
             state = structs.replace(state, disabled_at_ms=each.at_ms, disabled_why=GONE)
-        elif each.at_ms - since_ms >= disable_after_ms and each.attempts >= attempts_min(disable_after_ms):
+        elif each.is_clock_trusted and _has_failed_long(each, since_ms, disable_after_ms):
             hours = disable_after_ms / HOUR_MS
             why = f"it has taken no event for {hours:g} hours; last: {each.outcome} {each.detail}".strip()
             state = structs.replace(state, disabled_at_ms=each.at_ms, disabled_why=why)
     return state, has_recovered
+
+
+def _has_failed_long(last: AttemptResult, since_ms: int, disable_after_ms: int) -> bool:
+    return last.at_ms - since_ms >= disable_after_ms and last.attempts >= attempts_min(disable_after_ms)

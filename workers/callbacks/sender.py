@@ -73,6 +73,7 @@ class Lane:
         observer: CallbackObserver,
         connections: int,
         now_ms: Callable[[], int],
+        is_clock_trusted: Callable[[], bool],
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._endpoint = endpoint
@@ -82,6 +83,7 @@ class Lane:
         self._observer = observer
         self._connections = connections
         self._now_ms = now_ms
+        self._is_clock_trusted = is_clock_trusted
         self._look_every_s = look_every_s
         self._waiting: deque[DueDelivery] = deque()  # for a connection
         self._waiting_since_s = 0.0  # when the first of them was got
@@ -178,6 +180,7 @@ class Lane:
             began_ms=began_ms,
             now_ms=self._now_ms(),
             random=random.random,
+            is_clock_trusted=self._is_clock_trusted(),
         )
         self._results.append(result)
         self._observer.attempted(self._endpoint, result)
@@ -215,6 +218,7 @@ class CallbackSender:
         observer: CallbackObserver,
         now_ms: Callable[[], int],
         leads: Callable[[], Awaitable[bool]],
+        is_clock_trusted: Callable[[], bool],
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._endpoints = endpoints
@@ -224,6 +228,7 @@ class CallbackSender:
         self._observer = observer
         self._now_ms = now_ms
         self._leads = leads
+        self._is_clock_trusted = is_clock_trusted
         self._look_every_s = look_every_s
         self._lanes: dict[str, tuple[Endpoint, int, asyncio.Task[None]]] = {}  # with its number of connections
         self._configured: Mapping[str, Endpoint] | None = None  # as the store knows them, while this process leads
@@ -266,16 +271,16 @@ class CallbackSender:
         if self._left_at_s is None or time.monotonic() < self._left_at_s:
             return False
         self._left_at_s = time.monotonic() + LEFT_EVERY_S
-        if not any(page.is_configured for page in await self._store.endpoints()):
+        if not await self._store.has_configured():
             self._left_at_s = None
         return self._left_at_s is not None
 
-    async def prune(self, is_clock_trusted: Callable[[], bool], *, every_s: float = PRUNE_EVERY_S) -> None:
+    async def prune(self, *, every_s: float = PRUNE_EVERY_S) -> None:
         """Delete old rows for ever, in small steps, while this process leads; nothing for a day after the clock has
         jumped."""
         while True:
             with suppress(InfrastructureDown):
-                while self._lanes and is_clock_trusted():
+                while self._lanes and self._is_clock_trusted():
                     if not await self._store.prune(now_ms=self._now_ms()):
                         break
                     await asyncio.sleep(BETWEEN_PRUNES_S)
@@ -307,6 +312,7 @@ class CallbackSender:
                     observer=self._observer,
                     connections=connections,
                     now_ms=self._now_ms,
+                    is_clock_trusted=self._is_clock_trusted,
                     look_every_s=self._look_every_s,
                 )
                 self._lanes[name] = (endpoint, connections, asyncio.create_task(lane.run()))

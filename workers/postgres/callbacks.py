@@ -19,7 +19,7 @@ from workers.callbacks.deliveries import CallbackDelivery, DeliveryQuery, DueDel
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.schedule import FAR_MS, AttemptResult, CallbackOutcome, EndpointState
 from workers.errors import RowsLocked
-from workers.postgres import audit, columns
+from workers.postgres import audit, callback_lists, columns
 from workers.postgres.columns import EMITTED, Columns, arrays
 from workers.postgres.database import BRIEFLY, Database, SqlConnection
 from workers.postgres.feed import Feed
@@ -53,7 +53,8 @@ _LOOK = f"""
             SELECT FROM callback_deliveries WHERE endpoint = $1 AND due_at <= $2 LIMIT {deliveries.DUE_MAX}
         ) AS due),
         (SELECT count(*) FROM (
-            SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending' LIMIT {deliveries.PENDING_MAX}
+            SELECT FROM callback_deliveries WHERE endpoint = $1 AND state = 'pending'
+            LIMIT {deliveries.PENDING_EVER_MAX}
         ) AS pending),
         EXISTS (SELECT FROM callback_deliveries WHERE endpoint = $1 AND (due_at <= $2 OR due_at > $3))
     FROM callback_endpoints WHERE name = $1
@@ -109,10 +110,10 @@ _SET_STATE = """
         delivered_at = coalesce($5::timestamptz, delivered_at)
     WHERE name = $1
 """
-_ALL_DUE = f"""
+_ALL_DUE = """
     UPDATE callback_deliveries SET due_at = $2 WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM callback_deliveries
-        WHERE endpoint = $1 AND due_at > $2 ORDER BY due_at LIMIT {deliveries.PENDING_MAX} FOR UPDATE SKIP LOCKED
+        WHERE endpoint = $1 AND due_at > $2 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
     ))
 """
 _MOVE = "UPDATE callback_endpoints SET last_number = $2 WHERE name = $1"
@@ -123,26 +124,18 @@ _DUE = f"""
     WHERE d.endpoint = $1 AND (d.due_at <= $2 OR d.due_at > $3) AND d.key <> ALL($4::bytea[])
     ORDER BY d.due_at, d.number LIMIT $5
 """
-_ENDPOINTS = f"""
-    SELECT e.name, e.url, e.failing_since, e.disabled_at, e.disabled_why, e.is_configured,
-        (SELECT count(*) FROM callback_deliveries AS d WHERE d.endpoint = e.name AND d.state = 'pending'),
-        least(
-            (SELECT min(created_at) FROM callback_deliveries AS d WHERE d.endpoint = e.name AND d.state = 'pending'),
-            (SELECT written_at FROM outbox WHERE number > e.last_number AND topic = '{topics.ORDER_EVENT}'
-             ORDER BY number LIMIT 1)
-        ), e.delivered_at
-    FROM callback_endpoints AS e WHERE $1::text IS NULL OR e.name = $1 ORDER BY e.name
-"""
-_LOG = """
-    SELECT endpoint, number, event_id, type, state, attempts, created_at, due_at, tried_at, outcome, status, detail,
-        took_ms
-    FROM callback_deliveries WHERE endpoint = $1 AND number < $2 {and_more} ORDER BY number DESC LIMIT $3
-"""
+_HAS_CONFIGURED = "SELECT EXISTS (SELECT FROM callback_endpoints WHERE is_configured)"
 _ENABLE = "UPDATE callback_endpoints SET failing_since = NULL, disabled_at = NULL, disabled_why = '' WHERE name = $1"
+_SLICE = """
+    SELECT max(number) FROM (
+        SELECT number FROM callback_deliveries
+        WHERE endpoint = $1 AND state = 'pending' AND number > $2 ORDER BY number LIMIT $3
+    ) AS slice
+"""
 _BEGIN_ANEW = """
     UPDATE callback_deliveries SET
         attempts = 0, first_at = NULL, due_at = CASE WHEN due_at IS NOT NULL THEN $2::timestamptz END
-    WHERE endpoint = $1 AND state = 'pending'
+    WHERE endpoint = $1 AND state = 'pending' AND number > $3 AND number <= $4
 """
 _DISABLE = "UPDATE callback_endpoints SET disabled_at = $2, disabled_why = $3 WHERE name = $1"
 _VERSION = "SELECT version FROM orders WHERE account = $1 AND order_number = $2"
@@ -160,7 +153,6 @@ _PRUNE_PENDING = """
         SELECT endpoint, number FROM callback_deliveries WHERE state = 'pending' AND created_at < $1 LIMIT $2
     ) RETURNING endpoint, key
 """
-_NUMBER_MAX = 2**63 - 1
 
 
 class _Look(Struct, frozen=True):
@@ -180,6 +172,7 @@ class PostgresCallbacks:
         self._reads = reads
         self._feed = Feed()
         self._foreign_locks: dict[str, ForeignLocks] = {}  # by endpoint
+        self._recovering: set[str] = set()  # endpoints that answer again, while further rows of theirs wait
 
     async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
         given = sorted((endpoint.name, endpoint.url) for endpoint in configured)
@@ -195,6 +188,10 @@ class PostgresCallbacks:
         await self._database.write(add, first=BRIEFLY)
         await self._database.write(change, first=BRIEFLY)
 
+    async def has_configured(self) -> bool:
+        found: bool = await self._database.read(lambda connection: connection.fetchval(_HAS_CONFIGURED))
+        return found
+
     async def step(
         self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
     ) -> Step:
@@ -202,7 +199,8 @@ class PostgresCallbacks:
         seen = await self._database.read(partial(self._look, name=endpoint.name, now_ms=now_ms))
         if seen is None:
             return Step()
-        if not (results or seen.events or (seen.has_due and limit)):
+        is_recovering = endpoint.name in self._recovering
+        if not (results or seen.events or (seen.has_due and limit) or is_recovering):
             return Step(state=seen.state)
         locks = self._foreign_locks.setdefault(endpoint.name, ForeignLocks())
         work = partial(
@@ -214,12 +212,15 @@ class PostgresCallbacks:
             limit=limit,
             now_ms=now_ms,
             around_locks=locks.met_lately,
+            is_recovering=is_recovering,
         )
         try:
-            return await self._database.write(work, first=BRIEFLY)
+            step, are_more = await self._database.write(work, first=BRIEFLY)
         except RowsLocked:
             locks.meet()
             raise
+        (self._recovering.add if are_more else self._recovering.discard)(endpoint.name)
+        return step
 
     async def _look(self, connection: SqlConnection, *, name: str, now_ms: int) -> _Look | None:
         row = await connection.fetchrow(_LOOK, name, now_ms, now_ms + FAR_MS)
@@ -249,15 +250,15 @@ class PostgresCallbacks:
     # workers.callbacks.deliveries.CallbacksPort
 
     async def endpoints(self) -> Sequence[EndpointPage]:
-        found = await self._reads.read(lambda connection: connection.fetch(_ENDPOINTS, None))
+        found = await self._reads.read(lambda connection: connection.fetch(callback_lists.ENDPOINTS, None))
         return [deliveries.page(row) for row in found]
 
     async def endpoint(self, name: str) -> EndpointPage | None:
-        row = await self._reads.read(lambda connection: connection.fetchrow(_ENDPOINTS, name))
+        row = await self._reads.read(lambda connection: connection.fetchrow(callback_lists.ENDPOINTS, name))
         return None if row is None else deliveries.page(row)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[CallbackDelivery]:
-        statement, arguments = log_of(query)
+        statement, arguments = callback_lists.log_of(query)
         found = await self._reads.read(lambda connection: connection.fetch(statement, *arguments))
         return [deliveries.delivery(row) for row in found]
 
@@ -266,10 +267,12 @@ class PostgresCallbacks:
             if await connection.fetchrow(_LOCK, endpoint) is None:
                 return False
             await connection.execute(_ENABLE, endpoint)
-            await connection.execute(_BEGIN_ANEW, endpoint, now_ms)
             await audit.note(connection, "callback_enable", [endpoint], by=by, why=why, now_ms=now_ms)
             return True
 
+        upto: int | None = 0
+        while upto is not None:
+            upto = await self._database.write(partial(_begin_anew, name=endpoint, after=upto, now_ms=now_ms))
         return await self._database.write(work)
 
     async def disable(self, endpoint: str, *, by: str, why: str, now_ms: int) -> bool:
@@ -309,20 +312,6 @@ class PostgresCallbacks:
         return await self._database.write(work)
 
 
-def log_of(query: DeliveryQuery) -> tuple[str, Sequence[object]]:
-    """Return the statement that lists these deliveries, and its parameters.
-
-    It has only the filters that are given, so that they can be followed in an index.
-    """
-    more = "" if query.state is None else f"AND state = '{query.state.value}'"
-    before = _NUMBER_MAX if query.before is None else query.before
-    parameters: list[object] = [query.endpoint, before, query.limit]
-    if query.order is not None:
-        more += " AND key = $4"
-        parameters.append(query.order.encode())
-    return _LOG.format(and_more=more), parameters
-
-
 async def _advance(
     connection: SqlConnection,
     *,
@@ -333,10 +322,12 @@ async def _advance(
     limit: int,
     now_ms: int,
     around_locks: bool = False,
-) -> Step:
+    is_recovering: bool = False,
+) -> tuple[Step, bool]:
+    """Do a step; return also whether the next one has to make further rows due, as the endpoint answers again."""
     row = await connection.fetchrow(_LOCK, endpoint.name)
     if row is None:
-        return Step()
+        return Step(), False
     last_number, before = row[0], deliveries.state(row[1:])
     state, keys = before, {result.key for result in results}
     locked: set[bytes] = set()
@@ -344,7 +335,12 @@ async def _advance(
         given = keys | {each.event.key for each in seen.events}
         locked = {key for (key,) in await connection.fetch(_LOCKED, endpoint.name, list(given))}
     if written := [result for result in results if result.key not in locked]:
-        state = await _write_results(connection, endpoint, before, written, now_ms)
+        state, has_recovered = await _write_results(connection, endpoint, before, written)
+        is_recovering |= has_recovered
+    changed = 0
+    if is_recovering:
+        status = await connection.execute(_ALL_DUE, endpoint.name, now_ms, deliveries.ALL_DUE_MAX)
+        changed = int(status.rpartition(" ")[2])
     is_taken = bool(seen.events) and not state.is_disabled and last_number == seen.last_number
     if is_taken:
         # An event that was published again since it was read has another number now, further on.
@@ -357,18 +353,29 @@ async def _advance(
     if keys := keys - locked:  # a new event of a locked order is not its earliest
         await connection.execute(_HEADS, endpoint.name, list(keys), now_ms)
     due = [] if state.is_disabled else await _due(connection, endpoint.name, {*busy, *locked}, limit, now_ms)
-    return Step(
+    step = Step(
         due=due,
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
         is_more=is_taken and len(seen.events) == deliveries.EVENTS_MAX,
         unwritten=[result for result in results if result.key in locked],
     )
+    return step, changed == deliveries.ALL_DUE_MAX
+
+
+async def _begin_anew(connection: SqlConnection, *, name: str, after: int, now_ms: int) -> int | None:
+    """Count the attempts of some pending events anew; return the number of the last one, `None` if none is left."""
+    await connection.fetchrow(_LOCK, name)
+    upto: int | None = await connection.fetchval(_SLICE, name, after, deliveries.BEGIN_ANEW_MAX)
+    if upto is not None:
+        await connection.execute(_BEGIN_ANEW, name, now_ms, after, upto)
+    return upto
 
 
 async def _write_results(
-    connection: SqlConnection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult], now_ms: int
-) -> EndpointState:
+    connection: SqlConnection, endpoint: Endpoint, before: EndpointState, results: Sequence[AttemptResult]
+) -> tuple[EndpointState, bool]:
+    """Return the state of the endpoint after them, and whether an outage has ended."""
     given = [
         (each.number, each.key, each.event_id, each.state.value, each.attempts, each.at_ms, each.due_ms or None,
          each.outcome.value, each.status, each.detail, each.took_ms)
@@ -380,9 +387,7 @@ async def _write_results(
     if state != before or delivered:
         of_state = (state.failing_since_ms, state.disabled_at_ms, state.disabled_why)
         await connection.execute(_SET_STATE, endpoint.name, *of_state, max(delivered, default=None))
-    if has_recovered:
-        await connection.execute(_ALL_DUE, endpoint.name, now_ms)
-    return state
+    return state, has_recovered
 
 
 async def _due(

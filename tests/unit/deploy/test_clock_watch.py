@@ -79,6 +79,13 @@ async def test_jump_is_logged_counted_shown_and_trusted_only_a_day_later(
     assert clocks.watch.is_trusted
 
 
+def test_jump_that_was_not_looked_at_yet_is_not_trusted_either(clocks: Clocks) -> None:
+    clocks.wall_s += 93_600
+    assert not clocks.watch.is_trusted
+    clocks.wall_s -= 93_600
+    assert clocks.watch.is_trusted
+
+
 async def test_distance_and_jumps_of_the_clock_that_decides_are_reported(
     clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,9 +34,10 @@ def test_due_events_or_an_endpoint_that_takes_none_keep_others_back() -> None:
     def has_room(due: int, pending: int, delivered_ms: int | None = NOW_MS - HOUR_MS + 1) -> bool:
         return deliveries.has_room(due=due, pending=pending, delivered_ms=delivered_ms, now_ms=NOW_MS)
 
-    assert has_room(deliveries.DUE_MAX - 1, 10 * deliveries.PENDING_MAX)
+    assert has_room(deliveries.DUE_MAX - 1, deliveries.PENDING_EVER_MAX - 1)
     assert not has_room(deliveries.DUE_MAX, deliveries.DUE_MAX)
-    for long_ago in (None, NOW_MS - HOUR_MS):
+    assert not has_room(0, deliveries.PENDING_EVER_MAX), "an endpoint may refuse one type for days"
+    for long_ago in (None, NOW_MS - HOUR_MS, NOW_MS + HOUR_MS):  # the last: by the clock of a leader that was ahead
         assert has_room(0, deliveries.PENDING_MAX - 1, long_ago)
         assert not has_room(0, deliveries.PENDING_MAX, long_ago)
 

@@ -25,6 +25,7 @@ def result(
     first_at_ms: int | None = NOW_MS,
     retry_after_ms: int = 0,
     random: float = 0.5,
+    is_clock_trusted: bool = True,
 ) -> AttemptResult:
     return schedule.result(
         CallbackAnswer(outcome=outcome, retry_after_ms=retry_after_ms),
@@ -36,6 +37,7 @@ def result(
         began_ms=at_ms - 20,
         now_ms=at_ms,
         random=lambda: random,
+        is_clock_trusted=is_clock_trusted,
     )
 
 
@@ -94,7 +96,16 @@ def test_endpoint_is_disabled_when_it_has_taken_nothing_for_so_long() -> None:
     assert later == state
 
 
-def test_clock_that_jumps_ahead_and_a_process_that_stood_still_disable_nothing() -> None:
+def test_clock_that_has_jumped_lately_disables_nothing_and_gives_nothing_up() -> None:
+    failing = EndpointState(failing_since_ms=NOW_MS - OUTAGE_MS)
+    jumped = result(at_ms=NOW_MS + 400 * DAY_MS, attempts=1000, is_clock_trusted=False)
+    assert jumped.state is DeliveryState.PENDING
+    assert after(failing, jumped) == (failing, False)
+    gone = result(CallbackOutcome.GONE, is_clock_trusted=False)
+    assert after(failing, gone)[0].is_disabled
+
+
+def test_process_that_stood_still_disables_nothing() -> None:
     state, _ = after(EndpointState(), result())
     for attempts in range(2, ENOUGH):
         state, _ = after(state, result(at_ms=NOW_MS + 400 * DAY_MS, attempts=attempts))

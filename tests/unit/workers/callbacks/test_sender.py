@@ -91,6 +91,7 @@ class Shop:
         self.notes = Notes()
         self.endpoints: Mapping[str, Endpoint] = {}
         self.is_leading = True
+        self.is_clock_trusted = True
         self.asked = 0
         self._work = log_records.processing(store, time)
         self._records = 0
@@ -116,6 +117,7 @@ class Shop:
             observer=self.notes,
             now_ms=self.time,
             leads=self.leads,
+            is_clock_trusted=lambda: self.is_clock_trusted,
             look_every_s=0.02,
         )
 
@@ -286,6 +288,18 @@ async def test_attempts_in_flight_at_a_stop_are_finished_and_noted(shop: Shop) -
     assert (first.event_id, first.attempts, first.outcome) == ("shop-sg:N1:1", 1, CallbackOutcome.DELIVERED)
 
 
+async def test_results_tell_whether_the_clock_is_trusted(shop: Shop) -> None:
+    await configured(shop, "a")
+    async with shop.sending():
+        shop.is_clock_trusted = False
+        await shop.pay("N1")
+        await until(lambda: bool(shop.notes.results))
+        assert not any(each.is_clock_trusted for each in shop.notes.results)
+        shop.is_clock_trusted = True
+        await shop.pay("N2")
+        await until(lambda: any(each.is_clock_trusted for each in shop.notes.results))
+
+
 async def test_endpoints_removed_while_no_process_ran_are_noted_as_removed(shop: Shop) -> None:
     await configured(shop, "a", "b")
     shop.use()
@@ -301,14 +315,14 @@ async def test_endpoints_removed_while_no_process_ran_are_noted_as_removed(shop:
 async def test_without_endpoints_the_lease_is_not_asked_for_and_the_store_once(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoints, reads = shop.callbacks.endpoints, []
+    has_configured, reads = shop.callbacks.has_configured, []
 
     async def counted() -> object:
         reads.append(1)
-        return await endpoints()
+        return await has_configured()
 
     monkeypatch.setattr(sender, "LEFT_EVERY_S", 0.0)
-    monkeypatch.setattr(shop.callbacks, "endpoints", counted)
+    monkeypatch.setattr(shop.callbacks, "has_configured", counted)
     async with shop.sending():
         await shop.pay("N1")
         await asyncio.sleep(0.2)
