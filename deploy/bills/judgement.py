@@ -122,8 +122,10 @@ def of_trade(
         if payment is None or not payment.is_paid:
             differ(DifferenceKind.PAYMENT_ONLY_IN_BILL, _why_unpaid(order, payment), **fields)
         else:
-            paid = Money(payment.minor, payment.currency)
-            if paid != Money(trade.paid_minor, trade.currency):
+            paid, billed = Money(payment.minor, payment.currency), Money(trade.paid_minor, trade.currency)
+            if trade.is_captured and billed.currency == paid.currency and billed.minor < paid.minor:
+                paid = billed  # the other captures of the authorisation are in the bills of other days
+            elif paid != billed:
                 here: dict[str, Any] = {"here_minor": paid.minor, "here_currency": paid.currency}
                 differ(DifferenceKind.PAYMENT_AMOUNT, "another amount is paid here", **fields, **here)
     if trade.refunds:
@@ -139,13 +141,12 @@ def of_trade(
 
 
 def _payment(order: OrderFacts, trade: BilledTrade) -> OrderPayment | None:
-    """Return the payment of the order that the bill means: by its trade, or the only paid one for refunds."""
+    """Return the payment of the order that the bill means: by its trade, or the only paid one if it names none."""
     by_trade = [each for each in order.payments if each.trade == trade.trade]
     if by_trade:
         return max(by_trade, key=lambda each: each.is_paid)
     paid = [each for each in order.payments if each.is_paid]
-    is_loose = not trade.trade or not trade.payments
-    return paid[0] if is_loose and len(paid) == 1 else None
+    return paid[0] if not trade.trade and len(paid) == 1 else None
 
 
 def _why_unpaid(order: OrderFacts | None, payment: OrderPayment | None) -> str:
@@ -161,20 +162,43 @@ def _refund_fault(
 ) -> tuple[DifferenceKind | None, str, int]:
     """Return how the refunds differ, why, and the sum here; `None` if they agree.
 
-    Refunds here may be of other days too, so that more is no difference. A refund with a number is compared by it.
+    Refunds here may be of other days too, so that more is no difference. A refund with a number is compared by it; if
+    it is unknown, it must be one of those here that have none.
     """
     if order is None or payment is None or not payment.refunded_minor:
-        why = "there is no such order here" if order is None else "nothing is refunded here"
-        return DifferenceKind.REFUND_ONLY_IN_BILL, why, 0
+        return DifferenceKind.REFUND_ONLY_IN_BILL, _why_not_refunded(order, payment), 0
     if payment.currency != trade.currency:
         return DifferenceKind.REFUND_AMOUNT, "the payment here has another currency", payment.refunded_minor
+    without_number = payment.refunded_minor - sum(order.refunds.values())
     for number, minor in refunds:
-        known = order.refunds.get(number)
-        if number and known is not None and known != minor:
+        known = _refund_here(order, number, payment.trade)
+        if known is not None and known != minor:
             return DifferenceKind.REFUND_AMOUNT, f"the refund {number} has another amount here", known
-    if trade.refunded_minor > payment.refunded_minor:
+        without_number -= minor if known is None and number else 0
+        if known is None and number and order.refunds and without_number < 0:
+            return DifferenceKind.REFUND_ONLY_IN_BILL, f"the refund {number} is not here", 0
+    if trade.refunded_minor - trade.doubtful_minor > payment.refunded_minor:
         return DifferenceKind.REFUND_AMOUNT, "less is refunded here", payment.refunded_minor
+    if trade.refunded_minor > payment.refunded_minor:
+        why = "less is refunded here, unless equal refunds without a number in one second are one refund"
+        return DifferenceKind.UNCERTAIN, why, payment.refunded_minor
     return None, "", payment.refunded_minor
+
+
+def _refund_here(order: OrderFacts, number: str, trade: str) -> int | None:
+    """Return the sum of the refund with this number, `None` without one. A batch has a refund for each of its trades.
+
+    Batches are of `mapi`; here such a refund has the number of the batch and the trade (`schemas.interpret_form`).
+    """
+    return order.refunds.get(number, order.refunds.get(f"{number}/{trade}")) if number else None
+
+
+def _why_not_refunded(order: OrderFacts | None, payment: OrderPayment | None) -> str:
+    if order is None:
+        return "there is no such order here"
+    if payment is None and (other := [each.trade for each in order.payments if each.is_paid]):
+        return f"the order has another trade here: {', '.join(other[:3])}"
+    return "nothing is refunded here"
 
 
 def of_payment_here(listed: ListedFacts, history: OrderHistory, span: BillPeriod) -> BillDifference | None:

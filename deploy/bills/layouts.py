@@ -17,6 +17,7 @@ from deploy.bills.cells import BadCell
 from schemas.accounts import Family
 from schemas.money import Money
 
+CAPTURE = "capture"
 _UNIT = re.compile(r"\([+-]?元\)$")
 
 
@@ -43,6 +44,7 @@ class BillLine(Struct, frozen=True, kw_only=True):
     minor: int
     currency: str
     at_ms: int | None
+    is_capture: bool = False  # of an authorised payment, which may have more of them on other days
     is_settled: bool = False  # the row has a settlement, so the file is of one, and not of a day
 
 
@@ -70,13 +72,16 @@ def _of_trade_bill(row: Mapping[str, str], _: str) -> tuple[str, str, str]:
 def _of_antom(row: Mapping[str, str], type_: str) -> tuple[str, str, str]:
     if type_ == "refund":
         return row.get("original_order", ""), row.get("original_trade", ""), row["order"]
-    trade = row.get("original_trade", "") if type_ == "capture" else row["trade"]
-    return row["order"], trade, ""
+    if type_ == CAPTURE:  # its own numbers are new for each of them
+        return row.get("original_order") or row["order"], row.get("original_trade", ""), ""
+    return row["order"], row["trade"], ""
 
 
 def _of_cross_border(row: Mapping[str, str], type_: str) -> tuple[str, str, str]:
     if type_ in ("refund", "r"):
-        return row.get("original_order", ""), row["trade"], row["order"]
+        order = row.get("original_order", "")
+        # The published pages do not tell whose number the trade's column has in a refund, if the order is named.
+        return order, "" if order else row["trade"], row["order"]
     return row["order"], row["trade"], ""
 
 
@@ -117,7 +122,7 @@ LAYOUTS = (
             "settled": ("settlementBatchId", "settlementTime"),
         },
         optional=frozenset({"original_trade", "original_order", "settled"}),
-        kinds={"payment": LineKind.PAYMENT, "capture": LineKind.PAYMENT, "refund": LineKind.REFUND},
+        kinds={"payment": LineKind.PAYMENT, CAPTURE: LineKind.PAYMENT, "refund": LineKind.REFUND},
         numbers=_of_antom,
         is_minor=True,
     ),
@@ -188,6 +193,7 @@ class BillColumns(Struct, frozen=True):
             minor=minor,
             currency=money.currency,
             at_ms=_moment(given),
+            is_capture=type_ == CAPTURE,
             is_settled=bool(cells.plain(given.get("settled", "")).strip("-").replace("null", "")),
         )
 

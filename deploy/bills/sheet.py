@@ -1,6 +1,7 @@
 """The payments and refunds of one bill, on disk while it is compared: memory stays the same however long the bill is.
 
-The rows lie in a temporary SQLite file that is deleted at the end. A row that is there twice counts once.
+The rows lie in a temporary SQLite file that is deleted at the end. A row that is there twice counts once, unless it is
+of a refund without a number: two of them may be equal.
 """
 
 import sqlite3
@@ -12,23 +13,25 @@ from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
-from deploy.bills.layouts import BillLine
+from deploy.bills.layouts import BillLine, LineKind
 
 ROWS_AT_ONCE = 1000
 _CREATE = """
     CREATE TABLE rows (
         kind TEXT, ord TEXT, trade TEXT, refund TEXT, own TEXT, minor INTEGER, currency TEXT, at_ms INTEGER,
-        UNIQUE (kind, ord, trade, refund, own, minor, currency, at_ms)
+        capture INTEGER, again INTEGER,
+        UNIQUE (kind, ord, trade, refund, own, minor, currency, at_ms, again)
     )
 """
 _CREATE_SEEN = "CREATE TABLE seen (scope TEXT, ord TEXT, PRIMARY KEY (scope, ord)) WITHOUT ROWID"
-_ADD = "INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INDEXES = ("CREATE INDEX by_order ON rows (ord, trade, currency)", "CREATE INDEX by_trade ON rows (trade)")
 _TRADES = """
     SELECT ord, trade, currency,
         count(*) FILTER (WHERE kind = 'payment'), coalesce(sum(minor) FILTER (WHERE kind = 'payment'), 0),
         count(*) FILTER (WHERE kind = 'refund'), coalesce(sum(minor) FILTER (WHERE kind = 'refund'), 0),
-        max(at_ms) FILTER (WHERE kind = 'payment'), max(at_ms) FILTER (WHERE kind = 'refund')
+        max(at_ms) FILTER (WHERE kind = 'payment'), max(at_ms) FILTER (WHERE kind = 'refund'),
+        coalesce(max(capture), 0), coalesce(sum(minor) FILTER (WHERE again > 0), 0)
     FROM rows GROUP BY ord, trade, currency
 """
 _SUMS = "SELECT kind, currency, count(*), sum(minor) FROM rows GROUP BY kind, currency ORDER BY kind, currency"
@@ -50,7 +53,10 @@ _UNKNOWN_MS = -1  # NULL would never be equal to NULL
 
 
 class BilledTrade(Struct, frozen=True, kw_only=True):
-    """All rows of one trade: what was paid and refunded of it in this bill. `order` or `trade` may be empty."""
+    """All rows of one trade: what was paid and refunded of it in this bill. `order` or `trade` may be empty.
+
+    `doubtful_minor` is the part of `refunded_minor` whose rows are equal to others, and have no number.
+    """
 
     order: str
     trade: str
@@ -61,6 +67,8 @@ class BilledTrade(Struct, frozen=True, kw_only=True):
     refunded_minor: int
     paid_at_ms: int | None
     refunded_at_ms: int | None
+    is_captured: bool = False
+    doubtful_minor: int = 0
 
 
 class Sheet:
@@ -76,7 +84,10 @@ class Sheet:
         lines = iter(lines)
         while some := list(islice(lines, ROWS_AT_ONCE)):
             before = self._connection.total_changes
-            self._connection.executemany(_ADD, map(_row, some))
+            self._connection.executemany(_ADD, (_row(line) for line in some if not _may_be_equal(line)))
+            for line in filter(_may_be_equal, some):
+                if not self._connection.execute(_ADD, _row(line)).rowcount:
+                    self._connection.execute(_ADD, _row(line, again=line.number))
             self.duplicates += len(some) - (self._connection.total_changes - before)
             moments = [line.at_ms for line in some if line.at_ms is not None]
             if moments:
@@ -92,7 +103,8 @@ class Sheet:
     def trades(self) -> Iterator[BilledTrade]:
         """Yield the trades, by order number."""
         with closing(self._connection.execute(_TRADES)) as found:
-            for order, trade, currency, payments, paid, refunds, refunded, paid_at_ms, refunded_at_ms in found:
+            for order, trade, currency, payments, paid, refunds, refunded, *more in found:
+                paid_at_ms, refunded_at_ms, is_captured, doubtful = more
                 yield BilledTrade(
                     order=order,
                     trade=trade,
@@ -103,6 +115,8 @@ class Sheet:
                     refunded_minor=refunded,
                     paid_at_ms=_moment(paid_at_ms),
                     refunded_at_ms=_moment(refunded_at_ms),
+                    is_captured=bool(is_captured),
+                    doubtful_minor=doubtful,
                 )
 
     def refunds(self, trade: BilledTrade) -> Sequence[tuple[str, int]]:
@@ -138,9 +152,15 @@ def opened() -> Iterator[Sheet]:
             yield Sheet(connection)
 
 
-def _row(line: BillLine) -> tuple[object, ...]:
+def _may_be_equal(line: BillLine) -> bool:
+    """Return whether a line may be equal to one of another refund: nothing but the payment's numbers name it."""
+    return line.kind is LineKind.REFUND and not line.refund and line.own in ("", line.trade)
+
+
+def _row(line: BillLine, *, again: int = 0) -> tuple[object, ...]:
     at_ms = _UNKNOWN_MS if line.at_ms is None else line.at_ms
-    return (line.kind.value, line.order, line.trade, line.refund, line.own, line.minor, line.currency, at_ms)
+    numbers = (line.kind.value, line.order, line.trade, line.refund, line.own)
+    return (*numbers, line.minor, line.currency, at_ms, line.is_capture, again)
 
 
 def _moment(at_ms: int | None) -> int | None:

@@ -138,7 +138,7 @@ def billed(page: OrderPage) -> BilledOrder:
         account=account,
         auth_app_id=auth_app_id,
         order=page.number,
-        status=None if page.view is None else page.view.status,
+        status=None if page.view is None or order is None or order.is_note else page.view.status,
         payments=() if order is None else tuple(bills.payments(order)),
         refunds=refunds,
     )

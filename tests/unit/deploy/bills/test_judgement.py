@@ -75,6 +75,12 @@ def test_other_amount_or_currency_is_a_difference(fields: dict[str, Any]) -> Non
         (800, {"R1": 500, "R0": 300}, []),  # R0 is of another day
         (400, {}, [K.REFUND_AMOUNT]),
         (900, {"R1": 400}, [K.REFUND_AMOUNT]),
+        (500, {"R0": 500}, [K.REFUND_ONLY_IN_BILL]),
+        (800, {"R0": 300}, []),  # the notification of the rest had no number
+        (799, {"R0": 300}, [K.REFUND_ONLY_IN_BILL]),
+        (500, {"R1/T1": 500}, []),  # of a batch
+        (500, {"R1/T1": 400}, [K.REFUND_AMOUNT]),
+        (500, {"R1/T2": 500}, [K.REFUND_ONLY_IN_BILL]),
     ],
 )
 def test_refunds_are_compared_by_number_and_by_sum(
@@ -92,6 +98,27 @@ def test_refund_without_its_order_or_in_another_currency_is_a_difference() -> No
         K.PAYMENT_ONLY_IN_BILL,
         K.REFUND_ONLY_IN_BILL,
     ]
+
+
+def test_refund_that_names_another_trade_is_not_of_the_payment_here() -> None:
+    billed = trade(trade="T2", payments=0, refunds=1, refunded_minor=500)
+    (found,) = judgement.of_trade("shop", billed, (("", 500),), order(payment(refunded_minor=500))).differences
+    assert (found.kind, "another trade here: T1" in found.detail) == (K.REFUND_ONLY_IN_BILL, True)
+
+
+def test_equal_refunds_without_a_number_are_uncertain_if_one_of_them_suffices() -> None:
+    billed = trade(payments=0, refunds=2, refunded_minor=1000, doubtful_minor=500)
+    for refunded_minor, expected in ((1000, []), (999, [K.UNCERTAIN]), (500, [K.UNCERTAIN]), (499, [K.REFUND_AMOUNT])):
+        assert kinds(billed, order(payment(refunded_minor=refunded_minor)), ("", 1000)) == expected
+
+
+def test_captures_of_other_days_are_no_difference() -> None:
+    for paid_minor, expected in ((300, []), (1280, []), (1281, [K.PAYMENT_AMOUNT])):
+        assert kinds(trade(is_captured=True, paid_minor=paid_minor), order(payment())) == expected
+    judged = judgement.of_trade("shop", trade(is_captured=True, paid_minor=300), (), order(payment()))
+    assert str(judged.paid) == "3.00 CNY"
+    assert kinds(trade(is_captured=True, paid_minor=300, currency="USD"), order(payment())) == [K.PAYMENT_AMOUNT]
+    assert kinds(trade(paid_minor=300), order(payment())) == [K.PAYMENT_AMOUNT]
 
 
 def test_refund_that_names_only_the_order_is_of_its_payment() -> None:

@@ -54,6 +54,8 @@ def test_antom_rows_name_the_payment_they_are_about() -> None:
     assert (refund.order, refund.trade, refund.refund, refund.minor) == ("REQ-1", "P1", "REF-1", 300)
     capture = line(ANTOM, f"C,C1,P1,REQ-1,CAPTURE,1280,USD,{at},REQ-1")
     assert (capture.kind, capture.order, capture.trade, capture.own) == (LineKind.PAYMENT, "REQ-1", "P1", "C1")
+    other = line(ANTOM, f"C,C2,P1,CAP-2,CAPTURE,1280,USD,{at},REQ-1")
+    assert (other.order, other.trade, other.is_capture, refund.is_capture) == ("REQ-1", "P1", True, False)
     for type_ in ("AUTHORIZATION", "CANCEL", "DISPUTE", ""):
         assert columns(ANTOM).line(f"C,P1,,REQ-1,{type_},1280,USD,{at},".split(","), 1) is None
 

@@ -31,6 +31,27 @@ def test_row_that_is_there_twice_counts_once() -> None:
         assert (rows.duplicates, rows.complete()) == (2, 2)
 
 
+def test_equal_refunds_without_a_number_are_kept_and_doubtful() -> None:
+    loose = structs.replace(REFUND, refund="")
+    with sheet.opened() as rows:
+        rows.add([PAID, loose, structs.replace(loose, number=2), REFUND, structs.replace(REFUND, number=3)])
+        assert (rows.duplicates, rows.complete()) == (1, 1)
+        (found,) = rows.trades()
+        assert (found.refunds, found.refunded_minor, found.doubtful_minor) == (3, 900, 300)
+        numbered = structs.replace(loose, order="A2", own="F1")  # Alipay's own number of the refund
+        rows.add([numbered, structs.replace(numbered, number=2)])
+        assert rows.duplicates == 2
+
+
+def test_captures_of_one_authorisation_are_one_trade() -> None:
+    captures = [structs.replace(PAID, own=f"C{each}", is_capture=True) for each in range(3)]
+    with sheet.opened() as rows:
+        rows.add(captures)
+        assert rows.complete() == 1
+        (found,) = rows.trades()
+        assert (found.is_captured, found.payments, found.paid_minor) == (True, 3, 3840)
+
+
 def test_payments_are_found_by_trade_and_refunds_by_either_number() -> None:
     with sheet.opened() as rows:
         rows.add([PAID, REFUND, structs.replace(PAID, order="A3", trade="", own="C3")])

@@ -32,6 +32,18 @@ async def test_order_that_only_held_ones_name_has_no_status_and_no_payments() ->
     assert (shown.status, shown.payments, shown.refunds, shown.auth_app_id) == (None, (), {}, UNSET)
 
 
+async def test_order_that_is_a_note_has_no_status() -> None:
+    world = World()
+    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    assert page.order is not None
+    assert bill_shapes.billed(page).status == "WAITING"
+    noted = structs.replace(page.order, claims=(), registered=False)
+    assert noted.is_note
+    assert bill_shapes.billed(structs.replace(page, order=noted)).status is None
+
+
 def test_import_counts_its_differences() -> None:
     report = BillReport(
         file="f", layout="l", since_ms=0, until_ms=1, by="kim", counts={"uncertain": 3, "payment_amount": 2}
