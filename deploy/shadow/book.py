@@ -75,8 +75,15 @@ WHERE digest = ?1 AND is_mirrored AND old_answer IS NULL AND old_did IS NULL
     AND (request = ?2 OR ((request = '' OR ?2 = '') AND abs(received_at_ms - ?3) <= ?4))
 ORDER BY request <> ?2, abs(received_at_ms - ?3), number LIMIT 1
 """
-_PUT_ORDER = """
-INSERT INTO old_orders VALUES (?, ?, ?, ?, ?, ?, ?, 1)
+_STAGE = """
+CREATE TEMP TABLE staged (
+    order_number TEXT NOT NULL, account TEXT NOT NULL, as_of_ms INTEGER NOT NULL, state TEXT, amount_minor INTEGER,
+    currency TEXT, refunded_minor INTEGER,
+    PRIMARY KEY (order_number, account)
+) STRICT, WITHOUT ROWID
+"""
+_PUT_STAGED = """
+INSERT INTO old_orders SELECT *, 1 FROM temp.staged WHERE true
 ON CONFLICT DO UPDATE SET as_of_ms = excluded.as_of_ms, state = excluded.state, amount_minor = excluded.amount_minor,
     currency = excluded.currency, refunded_minor = excluded.refunded_minor, is_exported = 1
 """
@@ -123,19 +130,13 @@ class Book:
     async def put_orders(self, orders: Iterable[OldOrder]) -> int:
         """Write the merchant's orders as one whole, and begin a new generation of decisions; return their number.
 
-        The orders are taken on the file's thread, so that their file may be larger than memory.
+        The orders are first taken into a temporary table, on the file's thread: they may be more than memory holds, and
+        come slowly from a query, while other processes write.
         """
-
-        def work(connection: Connection) -> int:
-            count = 0
-            for order in orders:
-                connection.execute(_PUT_ORDER, _order_row(order))
-                count += 1
-            if count:
-                connection.execute("UPDATE generation SET number = number + 1")
-            return count
-
-        return await self._database.write(work)
+        count = await self._database.read(lambda connection: _stage(connection, orders))
+        if count:
+            await self._database.write(_put_staged)
+        return count
 
     async def generation(self) -> int:
         """Return the number of the present decisions: each change of the registered amounts begins new ones."""
@@ -180,6 +181,30 @@ def _add(connection: Connection, items: Sequence[Judged]) -> Added:
         connection.execute(_INSERT, (own, *_seen_row(item, digest), *reaction))
         new += 1
     return Added(new=new, joined=joined, known=known)
+
+
+def _stage(connection: Connection, orders: Iterable[OldOrder]) -> int:
+    """Write the orders to a temporary table, whose transaction takes no lock on the file; return their number."""
+    connection.execute("DROP TABLE IF EXISTS temp.staged")
+    connection.execute("BEGIN")
+    try:
+        connection.execute(_STAGE)
+        count = 0
+        for order in orders:
+            connection.execute("INSERT OR REPLACE INTO temp.staged VALUES (?, ?, ?, ?, ?, ?, ?)", _order_row(order))
+            count += 1
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return count
+
+
+def _put_staged(connection: Connection) -> None:
+    connection.execute(_PUT_STAGED)
+    connection.execute("UPDATE generation SET number = number + 1")
+    connection.execute("DROP TABLE temp.staged")
 
 
 def _mirrored(connection: Connection, item: Judged, digest: bytes) -> int | None:

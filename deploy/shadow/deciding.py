@@ -22,7 +22,7 @@ from schemas.orders import Order
 from workers.emission import NOTHING_AWAY, Published
 from workers.processing import Processing
 from workers.settlement import decision
-from workers.settlement.plan import ParsedRecord, Registration, WritePlan
+from workers.settlement.plan import LogRecord, ParsedRecord, Registration, WritePlan
 
 BATCH_MAX = 500
 
@@ -51,23 +51,30 @@ class Decider:
     async def catch_up(self, decided: Callable[[int], None] = lambda count: None) -> None:
         """Decide all records of the book; `decided` is called with the number in each batch.
 
+        Orders that are imported meanwhile begin new decisions at once.
+
         Raises:
             FileNotUsable: the file of decisions cannot be this user's alone.
             InfrastructureDown: the files do not answer.
             TooManyDeadLetters: deciding fails for record after record.
         """
-        generation = await self._book.generation()
-        if generation != self._generation:
-            await self._begin(generation)
+        while True:
+            generation = await self._book.generation()
+            if generation != self._generation:
+                await self._begin(generation)
+            if not (batch := await self._book.authentic_after(self._cursor, BATCH_MAX)):
+                return
+            await self._decide(batch)
+            decided(len(batch))
+
+    async def _decide(self, batch: Sequence[LogRecord]) -> None:
         assert self._store is not None
         assert self._processing is not None
-        while batch := await self._book.authentic_after(self._cursor, BATCH_MAX):
-            await self._processing.process(batch)
-            self._cursor = batch[-1].position.offset
-            # A record that waited for an order of this batch is due now. Others wait for theirs.
-            while rows := await self._store.due(now_ms=self._now_ms(), limit=BATCH_MAX):
-                await self._processing.retry(rows)
-            decided(len(batch))
+        await self._processing.process(batch)
+        self._cursor = batch[-1].position.offset
+        # A record that waited for an order of this batch is due now. Others wait for theirs.
+        while rows := await self._store.due(now_ms=self._now_ms(), limit=BATCH_MAX):
+            await self._processing.retry(rows)
 
     async def close(self) -> None:
         """Close the store."""

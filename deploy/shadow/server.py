@@ -6,7 +6,7 @@ next request of a connection wait for its mirror.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -32,18 +32,22 @@ _REQUEST_CHARACTERS_MAX = 128
 
 
 class ShadowServer:
-    """Takes mirrored notifications, and decides them, until it is stopped. `lost` counts those beyond the queue."""
+    """Takes mirrored notifications, and decides them, until it is stopped. `lost` counts those beyond the queue.
+
+    One task writes and another decides: new decisions on a whole book take minutes, and no copy waits for them.
+    """
 
     def __init__(self, shadow: Shadow, logger: Logger) -> None:
         self._shadow = shadow
         self._logger = logger
         self._waiting: list[MirroredRequest] = []
         self._has_new = asyncio.Event()
+        self._has_written = asyncio.Event()
         self._is_stopping = False
         self.lost = 0
 
     def stop(self) -> None:
-        """Ask `run` to end after it has written what waits."""
+        """Ask `run` to end after it has written what waits. What is not decided then is decided later."""
         self._is_stopping = True
         self._has_new.set()
 
@@ -72,24 +76,39 @@ class ShadowServer:
 
     async def run(self) -> None:
         """Write and decide until stopped. What fails, such as a full disk, is tried again."""
-        while not self._is_stopping:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._has_new.wait()
-            await asyncio.sleep(PAUSE_S)
-            try:
-                await self._write()
-                await self._shadow.decider.catch_up()
-            except Exception as error:  # the copies are worth more than the reason for which one could not be decided
-                self._logger.warning("shadow is behind", error=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(RETRY_S)
+        deciding = asyncio.create_task(self._decide_for_good())
+        try:
+            while not self._is_stopping:
+                await self._has_new.wait()
+                await asyncio.sleep(PAUSE_S)
+                await self._tried(self._write)
+        finally:
+            deciding.cancel()
+            with suppress(asyncio.CancelledError):
+                await deciding
         await self._write()
 
+    async def _decide_for_good(self) -> None:
+        while True:
+            self._has_written.clear()
+            await self._tried(self._shadow.decider.catch_up)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._has_written.wait()
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # a full disk gets room again, and no failure of one task ends the other
+            self._logger.warning("shadow is behind", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(RETRY_S)
+
     async def _write(self) -> None:
-        self._has_new.clear()
         while batch := self._waiting[:BATCH_MAX]:
             await self._shadow.add(batch)
             del self._waiting[: len(batch)]
+            self._has_written.set()
+        self._has_new.clear()
 
 
 @asynccontextmanager
