@@ -143,7 +143,7 @@ class Merchant:
             sample.labels["outcome"]: sample.value
             for family in self.registry.collect()
             for sample in family.samples
-            if sample.name == "alipay_notify_questions_total" and sample.labels["account"] == account
+            if sample.name == "alipay_notify_questions_total" and sample.labels["account"] == account and sample.value
         }
 
 
