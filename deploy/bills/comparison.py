@@ -39,11 +39,14 @@ class BillApi(Protocol):
 class Comparison:
     """One comparison, and what it has found: the first differences, and the counts and sums of all."""
 
-    def __init__(self, api: BillApi, account: str, sheet: Sheet) -> None:
+    def __init__(self, api: BillApi, account: str, sheet: Sheet, *, sharing: Sequence[str] = ()) -> None:
+        """`sharing` are other accounts of the seller, whose trades are in the same bill."""
         self._api = api
         self._account = account
         self._sheet = sheet
+        self._sharing = sharing
         self.counts: Counter[str] = Counter()
+        self.elsewhere: Counter[str] = Counter()  # rows of trades that another of these accounts has
         self._certain: list[BillDifference] = []
         self._uncertain: list[BillDifference] = []
         self._here: dict[tuple[str, str], tuple[int, int]] = {}
@@ -56,8 +59,12 @@ class Comparison:
     def of_bill(self, advance: Callable[[int], None]) -> None:
         """Look up each trade of the bill. `advance` is called with the number of trades that are done."""
         for batch in _batches(self._sheet.trades()):
-            found = self._orders(batch)
+            found = self._orders(self._account, batch)
+            elsewhere = self._elsewhere([each for each in batch if not _has_trade(found(each), each)])
             for trade in batch:
+                if trade.trade in elsewhere:
+                    self.elsewhere[elsewhere[trade.trade]] += trade.payments + trade.refunds
+                    continue
                 refunds = self._sheet.refunds(trade) if trade.refunds else ()
                 self._add(trade, judgement.of_trade(self._account, trade, refunds, found(trade)))
             advance(len(batch))
@@ -94,10 +101,20 @@ class Comparison:
             )
         return tuple(found)
 
-    def _orders(self, batch: Sequence[BilledTrade]) -> Callable[[BilledTrade], OrderFacts | None]:
+    def _elsewhere(self, unknown: Sequence[BilledTrade]) -> dict[str, str]:
+        """Return the accounts that share the seller and have trades that are unknown here, by the trade."""
+        accounts: dict[str, str] = {}
+        for account in self._sharing if unknown else ():
+            found = self._orders(account, unknown)
+            for each in unknown:
+                if _has_trade(found(each), each):
+                    accounts.setdefault(each.trade, account)
+        return accounts
+
+    def _orders(self, account: str, batch: Sequence[BilledTrade]) -> Callable[[BilledTrade], OrderFacts | None]:
         """Ask for the orders of these trades. An order with the trade is preferred to one with the number."""
         body = {
-            "account": self._account,
+            "account": account,
             "orders": [each.order for each in batch if each.order],
             "trades": [each.trade for each in batch if each.trade],
         }
@@ -169,6 +186,10 @@ class Comparison:
             billed_minor = self._sheet.refunded_minor(listed.order, trade)
             if listed.refunded_minor > billed_minor:
                 self._note(judgement.of_refunds_here(listed, history, span, billed_minor))
+
+
+def _has_trade(order: OrderFacts | None, trade: BilledTrade) -> bool:
+    return order is not None and bool(trade.trade) and any(each.trade == trade.trade for each in order.payments)
 
 
 def _batches(trades: Iterable[BilledTrade]) -> Iterator[list[BilledTrade]]:

@@ -68,7 +68,7 @@ def run(
         chosen = api.send("POST", "bills", "account", body=_account(account, notes))
         if ask and not chosen["can_ask"]:
             raise CannotAsk("--ask needs an account with queries = true and merchant_key_file in accounts.toml")
-        comparison = Comparison(api, chosen["account"], rows)
+        comparison = Comparison(api, chosen["account"], rows, sharing=chosen["sharing"])
         with progress("comparing the bill", rows.complete()) as advance:
             comparison.of_bill(advance)
         if not wanted.is_settlement:
@@ -87,7 +87,8 @@ def run(
             unreadable=notes.unreadable_count,
             faults=tuple(map(_shown, notes.unreadable)),
             disagreements=tuple(map(_shown, _doubts(notes, sums))),
-            others={_shown(name): count for name, count in notes.others.items()},
+            others={_shown(name): count for name, count in notes.others.items()}
+            | {f"of the account {name}": count for name, count in comparison.elsewhere.items()},
             left_out=tuple(map(_shown, notes.left_out[:LEFT_OUT_MAX])),
             is_one_way=wanted.is_settlement,
             sums=sums[:SUMS_MAX],

@@ -200,7 +200,7 @@ def _notes(report: dict[str, Any]) -> list[tuple[str, str]]:
     found = [
         ("Twice", f"{report['duplicates']} rows are there twice and count once" if report["duplicates"] else ""),
         ("Left out", f"{report['outside']} rows outside the period" if report["outside"] else ""),
-        ("Left out", f"rows of other types: {others}" if others else ""),
+        ("Left out", f"rows that are not compared: {others}" if others else ""),
         ("Left out", f"files with other columns: {', '.join(report['left_out'])}" if report["left_out"] else ""),
         ("Settlement", "payments only here were not looked for" if report["is_one_way"] else ""),
         ("Unreadable", f"{report['unreadable']} of {report['rows']} rows" if report["unreadable"] else ""),

@@ -80,9 +80,10 @@ class BillsPart:
         ]
 
     async def account(self, request: web.Request) -> web.Response:
-        """Return the account that a file belongs to, and whether Alipay can be asked about its orders."""
+        """Return the account of a file, whether Alipay can be asked about its orders, and who shares its seller."""
         account = chosen(await responses.body(request, AccountBody), self._accounts)
-        return responses.json({"account": account.name, "can_ask": not cannot_ask(account)})
+        shared = sharing(account, self._accounts)
+        return responses.json({"account": account.name, "can_ask": not cannot_ask(account), "sharing": shared})
 
     async def look_up(self, request: web.Request) -> web.Response:
         """Return the orders with these numbers, or with these trades."""
@@ -169,7 +170,7 @@ class BillsPart:
     async def ask(self, request: web.Request) -> web.Response:
         """Register some of the orders that only the bill has, so that Alipay is asked about them.
 
-        Orders that are here already are not registered again: the loop asks about them by its schedule.
+        Orders that are here already, also at another account of the seller, are not registered again.
         """
         found = await self._finished(int(request.match_info["number"]))
         given = await responses.body(request, AskBody)
@@ -185,10 +186,20 @@ class BillsPart:
                 known += 1
             elif each.scope != found.account or not _is_usable(each):
                 unusable += 1
+            elif await self._is_elsewhere(found.account, each):
+                known += 1
             else:
                 registered += await self._register(each.scope, each.order, _registration(each, found.report), by)
         after = listed[-1][0] if len(listed) == ASKED_AT_ONCE else None
         return responses.json({"registered": registered, "known": known, "unusable": unusable, "after": after})
+
+    async def _is_elsewhere(self, name: str, each: BillDifference) -> bool:
+        """Return whether another account of the seller has an order with this number or this trade."""
+        numbers, trades = _unique([each.order]), _unique([each.trade])
+        for other in sharing(responses.known_account(self._accounts, name), self._accounts):
+            if await self._bills.bill_orders(other, numbers, trades):
+                return True
+        return False
 
     async def _finished(self, number: int) -> BillImport:
         found = await self._bills.bill_import(number)
@@ -228,6 +239,14 @@ def _fits(account: Account, given: AccountBody) -> bool:
 
 def _merchants(account: Account) -> set[str]:
     return {number for number in (account.seller_id, account.partner) if number}
+
+
+def sharing(account: Account, accounts: Mapping[str, Account]) -> list[str]:
+    """Return the names of the other accounts with a seller of this one, whose payments its bill has too."""
+    known = _merchants(account)
+    return [
+        each.name for each in accounts.values() if each.name != account.name and not known.isdisjoint(_merchants(each))
+    ]
 
 
 def cannot_ask(account: Account) -> str:

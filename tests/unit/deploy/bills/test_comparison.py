@@ -91,6 +91,21 @@ def test_bill_is_looked_up_in_batches() -> None:
     assert (total.bill_count, total.here_count, total.here_minor) == (count, count - 1, (count - 1) * 1280)
 
 
+def test_trade_that_another_account_of_the_seller_has_is_no_difference() -> None:
+    class Shared(Table):
+        def send(self, method: str, *path: str, body: Mapping[str, object]) -> dict[str, Any]:
+            self.orders = {"A1"} if body["account"] == "shop" else {"A2", "A4"}
+            return super().send(method, *path, body=body)
+
+    with sheet.opened() as rows:
+        rows.add([line(1), line(2), line(3), structs.replace(line(4), trade="20251009-other")])
+        rows.complete()
+        found = Comparison(Shared(), "shop", rows, sharing=["web"])
+        found.of_bill(lambda count: None)
+    assert [each.order for each in found.differences] == ["A3", "A4"]
+    assert found.elsewhere == {"web": 1}
+
+
 def test_batches_with_long_numbers_are_smaller() -> None:
     with sheet.opened() as rows:
         rows.add(structs.replace(line(each), order="中" * 120 + str(each)) for each in range(100))

@@ -147,6 +147,30 @@ async def test_amount_in_the_currency_of_a_settlement_is_not_registered() -> Non
     assert (page.order.registered, page.order.amounts) == (True, ())
 
 
+def test_accounts_of_one_seller_share_its_bill() -> None:
+    shop = ACCOUNTS["shop"]
+    accounts = {
+        each.name: each
+        for each in (shop, structs.replace(shop, name="web"), structs.replace(shop, name="other", seller_id="2088009"))
+    }
+    assert bills.sharing(shop, accounts) == ["web"]
+    assert bills.sharing(structs.replace(shop, seller_id=None), accounts) == []
+
+
+async def test_order_that_another_account_of_the_seller_has_is_not_registered() -> None:
+    world = World()
+    world.accounts["shop"] = structs.replace(world.accounts["shop"], queries=True)
+    world.accounts["web"] = structs.replace(world.accounts["shop"], name="web")
+    await world.deliver(form("A1"), "web")
+    await world.deliver(form("A2"), "web")
+    differences = [DIFFERENCE, DIFFERENCE | {"order": "B2", "trade": "20251009A2"}]
+    async with serving(world) as client:
+        number = await finished(client, *differences)
+        asked = await (await client.post(f"/api/bills/{number}/ask", json={"by": "kim"})).json()
+    assert (asked["registered"], asked["known"]) == (0, 2)
+    assert await world.store.order_page("shop", "A1") is None
+
+
 def test_account_is_that_which_fits_the_file() -> None:
     accounts = {
         "shop": structs.replace(ACCOUNTS["shop"], seller_id="2088001000000001"),
