@@ -1,8 +1,8 @@
 """The shadow's own file: the notifications with their verdicts, and the merchant's orders.
 
 Authentic records have an offset, from 1 and without gaps, by which the decided store knows them. A line that is
-imported again is recognised. The log line of a notification that was mirrored adds the old handler's answer to it,
-instead of counting as a second delivery.
+imported again is recognised. A mirrored copy, the balancer's log line and the line of the old handler's own log of one
+request are one delivery (`joining`).
 
 Several processes may write to it: `shadow run` and an import beside it.
 """
@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from deploy.embedded.migrations import Schema
 from deploy.embedded.sqlite import SqliteDatabase
-from deploy.shadow import private_files
+from deploy.shadow import joining, private_files
 from deploy.shadow.shapes import Judged, OldOrder
 from schemas.money import Money
 from schemas.record_format import Record
@@ -26,7 +26,6 @@ from workers.settlement.plan import LogRecord, Position
 
 NAME = "shadow.sqlite3"
 APPLICATION_ID = 0x414E5348
-APART_MS_MAX = 120_000  # between a mirrored notification and its log line, if no request number joins them
 
 _TABLES = """
 CREATE TABLE seen (
@@ -65,15 +64,9 @@ CREATE TABLE generation (number INTEGER NOT NULL) STRICT;
 INSERT INTO generation VALUES (1)
 """
 _INSERT = """
-INSERT INTO seen (log_offset, account, order_number, notification_id, received_at_ms, is_mirrored, request, digest,
-    refusal, detail, key, value, headers, old_answer, old_did, old_status)
+INSERT INTO seen (log_offset, account, order_number, notification_id, refusal, detail, key, value, headers,
+    received_at_ms, is_mirrored, request, digest, old_answer, old_did, old_status)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_TO_JOIN = """
-SELECT number FROM seen
-WHERE digest = ?1 AND is_mirrored AND old_answer IS NULL AND old_did IS NULL
-    AND (request = ?2 OR ((request = '' OR ?2 = '') AND abs(received_at_ms - ?3) <= ?4))
-ORDER BY request <> ?2, abs(received_at_ms - ?3), number LIMIT 1
 """
 _STAGE = """
 CREATE TEMP TABLE staged (
@@ -95,7 +88,7 @@ WHERE excluded.as_of_ms >= as_of_ms
 
 
 class Added(Struct, frozen=True, kw_only=True):
-    """What became of notifications: new in the book, joined to mirrored ones, or known from an earlier import."""
+    """What became of notifications: new in the book, joined to ones that it had, or known from an earlier import."""
 
     new: int = 0
     joined: int = 0
@@ -117,7 +110,7 @@ class Book:
             FileNotUsable, Damaged, InfrastructureDown: as for `SqliteDatabase.open`.
         """
         private_files.make(directory / NAME)
-        schema = Schema(application_id=APPLICATION_ID, scripts=(_TABLES,))
+        schema = Schema(application_id=APPLICATION_ID, scripts=(_TABLES, joining.INDEXES))
         return cls(await SqliteDatabase.open(directory / NAME, schema, create=True))
 
     async def close(self) -> None:
@@ -167,18 +160,16 @@ def _add(connection: Connection, items: Sequence[Judged]) -> Added:
             known += 1
             continue
         if request.old is not None and request.old.state is not None and item.order:
-            row = (_plain(item.order), _plain(item.scope), request.received_at_ms, request.old.state.value)
-            connection.execute(_PUT_STATE, row)
-        reaction = _reaction(item)
-        if (number := _mirrored(connection, item, digest)) is not None:
-            connection.execute(
-                "UPDATE seen SET old_answer = ?, old_did = ?, old_status = ? WHERE number = ?", (*reaction, number)
-            )
+            named = joining.plain(item.order), joining.plain(item.scope)
+            connection.execute(_PUT_STATE, (*named, request.received_at_ms, request.old.state.value))
+        if (number := joining.find(connection, item, digest)) is not None:
+            offset += joining.join(connection, number, item, offset=offset + 1)
             joined += 1
             continue
         offset += item.record is not None
         own = None if item.record is None else offset
-        connection.execute(_INSERT, (own, *_seen_row(item, digest), *reaction))
+        arrived = (request.received_at_ms, request.is_mirrored, joining.plain(request.request), digest)
+        connection.execute(_INSERT, (own, *joining.verdict(item), *arrived, *joining.reaction(item)))
         new += 1
     return Added(new=new, joined=joined, known=known)
 
@@ -205,49 +196,6 @@ def _put_staged(connection: Connection) -> None:
     connection.execute(_PUT_STAGED)
     connection.execute("UPDATE generation SET number = number + 1")
     connection.execute("DROP TABLE temp.staged")
-
-
-def _mirrored(connection: Connection, item: Judged, digest: bytes) -> int | None:
-    """Return the number of the mirrored notification that this log line is about."""
-    request = item.request
-    if request.old is None or (item.answer is None and request.old.action is None):
-        return None
-    row = connection.execute(_TO_JOIN, (digest, request.request, request.received_at_ms, APART_MS_MAX)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _reaction(item: Judged) -> tuple[str | None, str | None, int | None]:
-    old = item.request.old
-    if old is None:
-        return None, None, None
-    answer = None if item.answer is None else item.answer.value
-    return answer, None if old.action is None else old.action.value, old.status
-
-
-def _seen_row(item: Judged, digest: bytes) -> tuple[Any, ...]:
-    request, record = item.request, item.record
-    headers = None
-    if record is not None:
-        headers = json.dumps([(name, value.hex()) for name, value in record.headers])
-    return (
-        _plain(item.scope),
-        _plain(item.order),
-        _plain(item.notification_id),
-        request.received_at_ms,
-        request.is_mirrored,
-        request.request,
-        digest,
-        item.refusal,
-        _plain(item.detail),
-        None if record is None else record.key,
-        None if record is None else record.value,
-        headers,
-    )
-
-
-def _plain(text: str) -> str:
-    """Return a text that a database can hold."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def _order_row(order: OldOrder) -> tuple[Any, ...]:

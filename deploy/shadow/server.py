@@ -47,7 +47,7 @@ class ShadowServer:
         self.lost = 0
 
     def stop(self) -> None:
-        """Ask `run` to end after it has written what waits. What is not decided then is decided later."""
+        """Ask `run` to end after it has written what waits. The next process decides the rest."""
         self._is_stopping = True
         self._has_new.set()
 

@@ -57,9 +57,11 @@ class OldHandler:
     def __init__(self) -> None:
         self.port = 0
         self.bodies: list[bytes] = []
+        self.requests: list[str] = []  # the numbers by which its own log could be joined
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.bodies.append(await request.read())
+        self.requests.append(request.headers["X-Request-ID"])
         return web.Response(text="fail" if b"out_trade_no=LOST" in self.bodies[-1] else "success")
 
     @asynccontextmanager
@@ -105,6 +107,8 @@ async def test_nginx_mirrors_and_logs_what_the_handler_gets(
                 return bool(report.exit_code == 0 and parsed(report)["notifications"] == 3)
 
             await until(mirrored, 60)
+            lines = log.read_text().splitlines()
+            assert [json.loads(each)["request"] for each in lines] == handler.requests
             imported = await ask(accounts, shadow, "import", str(log), "--route", "/pay/ali=shop-cn")
             assert imported.output.startswith("0 notifications, 3 answers to known ones"), imported.output
             assert await differences(accounts, shadow) == [("accepted_refused", "B", "bad_signature")]
@@ -133,6 +137,8 @@ async def test_haproxy_logs_bodies_and_answers(
         await until(logged, 60)
     lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
     assert [json.loads(line)["body"].encode() for line in lines] == bodies
+    assert [json.loads(line)["request"] for line in lines] == handler.requests
+    assert len(set(handler.requests)) == 3
     (tmp_path / "lines").write_text("\n".join(lines))
     imported = await ask(accounts, shadow, "import", str(tmp_path / "lines"), "--account", "shop-cn")
     assert imported.exit_code == 0, imported.output

@@ -40,7 +40,7 @@ async def test_copies_are_written_while_decisions_take_long(tmp_path: Path, monk
 
             await until(written, 60)
             await post(port, "C")
-        # The port ends without waiting for the decisions, and has written what it took.
+        # The port ends without waiting for the decisions, and has written all that it took.
         assert await shadow.count() == 3
 
 
