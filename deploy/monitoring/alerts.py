@@ -124,7 +124,7 @@ and
         for_="15m",
         expr=f"""
 sum by (account) (
-  increase(alipay_notify_questions_total{{outcome=~"no_answer|refused|unauthentic|not_ours|unreadable"}}[1h])
+  increase(alipay_notify_questions_total{{outcome=~"no_answer|refused|unauthentic|not_ours|unreadable|failed|not_listed"}}[1h])
 ) > 3
 unless
 {any_increased('alipay_notify_questions_total{outcome=~"news|unpaid|not_found"}', "1h", by="account")}

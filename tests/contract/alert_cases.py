@@ -411,9 +411,16 @@ HELD = {
         step="5m",
     ),
 }
+OLDEST_WAITS = gauge("callback_oldest_timestamp_seconds", "60+0x120", **HERE, endpoint="shop")
+
+
+def callbacks(outcome: str, values: str) -> Series:
+    return gauge("callback_attempts_total", values, **HERE, endpoint="shop", outcome=outcome)
+
+
 HELD |= {
     "CallbacksUndelivered": Tried(
-        fires=gauge("callback_oldest_timestamp_seconds", "60+0x120", **HERE, endpoint="shop"),
+        fires=OLDEST_WAITS | callbacks("delivered", "0+100x5 500+0x115") | callbacks("refused", "0+1x120"),
         at="80m",
         labels={"endpoint": "shop"},
         silent=gauge("callback_oldest_timestamp_seconds", "0+60x120", **HERE, endpoint="shop")
@@ -422,6 +429,21 @@ HELD |= {
         cleared_at="120m",
         # Disabled, before any of its events is old.
         missing=gauge("callback_disabled", "1+0x120", **HERE, endpoint="shop"),
+        # It takes others.
+        guarded=OLDEST_WAITS | callbacks("delivered", "0+100x120"),
+    ),
+    "CallbackRefused": Tried(
+        fires=OLDEST_WAITS | callbacks("delivered", "0+100x120") | callbacks("refused", "0+1x120"),
+        at="80m",
+        labels={"endpoint": "shop"},
+        silent=gauge("callback_oldest_timestamp_seconds", "0+60x120", **HERE, endpoint="shop")
+        | callbacks("delivered", "0+100x120")
+        | callbacks("refused", "0+1x120"),
+        clears=gauge("callback_oldest_timestamp_seconds", "60+0x82 0+0x60", **HERE, endpoint="shop")
+        | callbacks("delivered", "0+100x140"),
+        cleared_at="120m",
+        # It takes nothing any more, which is the other alert.
+        guarded=OLDEST_WAITS | callbacks("delivered", "100+0x120") | callbacks("refused", "0+1x120"),
     ),
 }
 
