@@ -10,14 +10,15 @@ loop decides nothing about orders.
 
 If several workers share a store, the one that leads asks. Questions of all accounts together are at most `per_s` a
 second. After a question without a usable answer its account rests, each time twice as long, up to `REST_MAX_S`. An
-account whose list takes too long, and an order on which our code fails, delay no other.
+account whose list takes too long, and one on whose orders our code fails, delay no other. A span of time whose list
+takes too long is listed in halves, while newly due orders go on.
 """
 
 import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -42,6 +43,10 @@ TRIES_MAX = 5  # of an order whose answers are wrong; it is asked about again wh
 REST_S, REST_MAX_S = 2.0, 900.0
 ACCOUNTS_AT_ONCE = 8
 PAGE = 200
+SPANS_MAX = 200  # of one account that wait to be listed; the orders of others are listed when their age has doubled
+SPAN_MIN_MS = 120_000  # a span whose list takes too long is halved down to this
+
+_Span = tuple[int, int]  # since and before, in ms
 
 
 class AnswerKind(StrEnum):
@@ -56,6 +61,8 @@ class AnswerKind(StrEnum):
     NOT_OURS = "not_ours"  # it is about another order, or of another merchant
     UNREADABLE = "unreadable"
     UNASKABLE = "unaskable"  # the order number cannot be in a question
+    FAILED = "failed"  # our code, or the log can never take the answer
+    NOT_LISTED = "not_listed"  # no question: the list of the account's orders took too long
 
 
 class Answered(Struct, frozen=True, kw_only=True):
@@ -97,6 +104,7 @@ class _Waiting:
     def __init__(self) -> None:
         self.orders: OrderedDict[str, int] = OrderedDict()
         self.looked_at_ms: int | None = None
+        self.unlisted: list[_Span] = []  # spans of time whose list took too long, for the next looks
         self.failures = 0
         self.rests_until_s = 0.0
 
@@ -173,20 +181,29 @@ class Reconciliation:
         for name in asked:
             try:
                 await self._look_at(name, self._waiting.setdefault(name, _Waiting()))
-            except ReadTooSlow as error:
-                self._log.warning("reconciliation delayed", **{Field.ACCOUNT: name, Field.ERROR: str(error)})
             except InfrastructureDown:
                 raise
             except Exception as error:  # our bug
                 self._log.error("reconciliation failed", **{Field.ACCOUNT: name, Field.ERROR: error})
 
     async def _look_at(self, name: str, waiting: _Waiting) -> None:
+        """List the spans of time that are due, the new ones first, until one takes too long: the rest has to wait."""
         for kind in AnswerKind:  # from 0 on, so that the first answer is an increase
             self._questions.of(name, kind.value)
         now_ms = self._now_ms()
-        for since_ms, before_ms in self._spans(waiting.looked_at_ms, now_ms):
-            for number in reversed(await self._unpaid(name, since_ms, before_ms)):
+        spans = [*self._spans(waiting.looked_at_ms, now_ms), *waiting.unlisted]
+        left: list[_Span] = []
+        for place, span in enumerate(spans):
+            try:
+                numbers = await self._unpaid(name, *span)
+            except ReadTooSlow as error:
+                self._questions.of(name, AnswerKind.NOT_LISTED.value).inc()
+                self._log.warning("reconciliation delayed", **{Field.ACCOUNT: name, Field.ERROR: str(error)})
+                left = _in_halves(spans[place:])
+                break
+            for number in reversed(numbers):
                 waiting.add(number)
+        waiting.unlisted = left[:SPANS_MAX]
         waiting.looked_at_ms = now_ms
 
     async def ask_until(self, until_s: float) -> None:
@@ -222,7 +239,9 @@ class Reconciliation:
             except InfrastructureDown:
                 raise
             except Exception as error:  # our bug, or an answer that the log can never take
+                self._questions.of(name, AnswerKind.FAILED.value).inc()
                 waiting.orders.pop(number, None)  # so that it does not keep the others waiting
+                self._rest(waiting)  # a bug may concern all orders
                 fields = {Field.ACCOUNT: name, Field.OUT_TRADE_NO: number}
                 self._log.error("reconciliation failed", **fields, **{Field.ERROR: error})
             else:
@@ -231,9 +250,9 @@ class Reconciliation:
     async def _answered(self, account: Account, number: str) -> Answered:
         """Ask, and append the answer if it brings news."""
         answer = await self._ask(account, number)
-        self._questions.of(account.name, answer.kind.value).inc()
         if answer.record is not None:
             await self._append(answer.record)
+        self._questions.of(account.name, answer.kind.value).inc()
         return answer
 
     def _note(self, waiting: _Waiting, account: Account, number: str, tries: int, answer: Answered) -> None:
@@ -243,16 +262,19 @@ class Reconciliation:
             waiting.failures = 0
             return
         if answer.kind is not AnswerKind.UNASKABLE:
-            rest_s = min(REST_S * 2 ** min(waiting.failures, 20), REST_MAX_S) * (0.5 + self._chance())
-            waiting.rests_until_s = self._now_s() + rest_s
+            self._rest(waiting)
             if answer.kind in _OF_THE_GATEWAY:
                 waiting.orders[number] = tries
             elif tries + 1 < TRIES_MAX:
                 waiting.orders[number] = tries + 1
-            waiting.failures += 1
         if waiting.failures & (waiting.failures - 1) == 0:  # 1, 2, 4 … in a row: lines get rarer as rests get longer
             fields = {Field.ACCOUNT: account.name, Field.OUT_TRADE_NO: number, Field.REASON: answer.kind.value}
             self._log.warning("question without an answer", **fields, **{Field.ERROR: answer.detail})
+
+    def _rest(self, waiting: _Waiting) -> None:
+        rest_s = min(REST_S * 2 ** min(waiting.failures, 20), REST_MAX_S) * (0.5 + self._chance())
+        waiting.rests_until_s = self._now_s() + rest_s
+        waiting.failures += 1
 
     async def _pace(self) -> None:
         now_s = self._now_s()
@@ -260,7 +282,7 @@ class Reconciliation:
         self._next_at_s = at_s + self._between_s
         await asyncio.sleep(at_s - now_s)
 
-    def _spans(self, looked_at_ms: int | None, now_ms: int) -> Iterator[tuple[int, int]]:
+    def _spans(self, looked_at_ms: int | None, now_ms: int) -> Iterator[_Span]:
         """Yield the spans of time in which orders changed last that have become due since the last look."""
         if looked_at_ms is None:
             yield now_ms - FIRST_LOOK_S * 1000, now_ms - round(self._after_s * 1000)
@@ -293,6 +315,22 @@ class Reconciliation:
             if place is None:
                 break
         return found
+
+
+def _in_halves(spans: Sequence[_Span]) -> list[_Span]:
+    """Return the spans, with the first, whose list took too long, and all that are not shorter in halves.
+
+    If the first is too short to be halved, it is left out: its orders are listed again when their age has doubled.
+    """
+    shortest_ms = max(spans[0][1] - spans[0][0], SPAN_MIN_MS)
+    found: list[_Span] = []
+    for place, (since_ms, before_ms) in enumerate(spans):
+        middle_ms = (since_ms + before_ms) // 2
+        if before_ms - since_ms >= shortest_ms:
+            found += [(middle_ms, before_ms), (since_ms, middle_ms)]
+        elif place > 0:
+            found.append((since_ms, before_ms))
+    return found
 
 
 def _is_in_doubt(page: OrderPage) -> bool:
