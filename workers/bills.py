@@ -267,10 +267,9 @@ def audited(found: BillImport) -> str:
     return f"{found.account}: {found.report.file}, {found.report.differences} differences"
 
 
-def last_finished(replaced: Sequence[BillImport]) -> BillImport | None:
-    """Return the last finished one of the reports that were replaced, which are sorted by number."""
-    finished = [each for each in replaced if each.finished_at_ms is not None]
-    return finished[-1] if finished else None
+def last_of(replaced: Sequence[BillImport]) -> BillImport | None:
+    """Return the last one of the reports that were replaced, which are sorted by number."""
+    return replaced[-1] if replaced else None
 
 
 class BillsPort(Protocol):
@@ -286,7 +285,7 @@ class BillsPort(Protocol):
         """Write differences from the place `first` on; again is the same. Return whether the report is unfinished."""
 
     async def finish_import(self, number: int, *, by: str, now_ms: int) -> BillImport | None:
-        """Finish a report, with its audit row, and delete the earlier ones of the same file; return the last of these.
+        """Finish a report, with its audit row, and delete the earlier finished ones of the same file; return the last.
 
         Finishing it again changes nothing.
         """

@@ -15,6 +15,9 @@ YEARS = range(2000, 2100)  # Alipay began in 2004
 _WIDE = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000: 0x20, 0x2212: 0x2D}
 _AMOUNT = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.(\d{1,6}))?", re.ASCII)
 _ROUNDED = re.compile(r"\d(?:\.\d+)?E\+\d{1,3}", re.ASCII | re.IGNORECASE)
+_SIGNS = re.compile(r"[\d.,:;/+ -]{0,40}", re.ASCII)
+_WORD = re.compile(r"[^\W\d_][^\W\d]{0,29}(?:[ /（(+-]{1,2}[^\W\d]{1,20}[）)]?){0,3}")
+HIDDEN = "…"
 _QUOTED = re.compile(r'="(.*)"')  # the form in which a spreadsheet keeps a long number as text
 _SLASHES = re.compile(r"(\d{4})[/-](\d{1,2})[/-](\d{1,2})[ T](\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
 _MONTH_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
@@ -52,6 +55,17 @@ def number(text: str) -> str:
     return found
 
 
+def word(text: str) -> str:
+    """Return a column's name or a row's type; `HIDDEN` if it may be something else, such as a buyer's address."""
+    return text if _WORD.fullmatch(text) else HIDDEN if text else ""
+
+
+def _quoted(text: str) -> str:
+    """Return a cell for an error, which is kept: as it is if it has digits and signs only, else not at all."""
+    found = plain(text)
+    return repr(found) if _SIGNS.fullmatch(found) else "the text in it"
+
+
 def amount(text: str, currency: str, *, is_minor: bool = False) -> Money:
     """Return an amount with its sign: `1,234.50`, `+5`, `-5.00`, full-width digits. Missing decimals are zeros.
 
@@ -64,11 +78,11 @@ def amount(text: str, currency: str, *, is_minor: bool = False) -> Money:
     shown = narrow(plain(text)).replace(" ", "")
     match = _AMOUNT.fullmatch(shown)
     if match is None:
-        raise BadCell(f"{plain(text)[:40]!r} is not an amount")
+        raise BadCell(f"{_quoted(text)} is not an amount")
     sign, whole, decimals = match[1], match[2].replace(",", ""), match[3]
     exponent = EXPONENTS.get(currency)
     if exponent is None:
-        raise BadCell(f"{currency[:10]!r} is not a currency of ISO 4217 with decimals")
+        raise BadCell(f"{_quoted(currency)} is not a currency of ISO 4217 with decimals")
     if is_minor and decimals is None:
         minor = int(whole)
     else:
@@ -97,7 +111,7 @@ def moment_ms(text: str) -> int | None:
             raise ValueError(found.year)
         return times.to_epoch_ms(found)
     except (ValueError, OverflowError):
-        raise BadCell(f"{shown[:40]!r} is not a time") from None
+        raise BadCell(f"{_quoted(shown)} is not a time") from None
 
 
 def _local(text: str) -> datetime:

@@ -39,12 +39,25 @@ class BillApi(Protocol):
 class Comparison:
     """One comparison, and what it has found: the first differences, and the counts and sums of all."""
 
-    def __init__(self, api: BillApi, account: str, sheet: Sheet, *, sharing: Sequence[str] = ()) -> None:
-        """`sharing` are other accounts of the seller, whose trades are in the same bill."""
+    def __init__(
+        self,
+        api: BillApi,
+        account: str,
+        sheet: Sheet,
+        *,
+        sharing: Sequence[str] = (),
+        merchant: tuple[str, str] | None = None,
+    ) -> None:
+        """`sharing` are other accounts of the seller, whose trades are in the same bill.
+
+        `merchant` is the number and the scope of the only merchant whose orders are compared.
+        """
         self._api = api
         self._account = account
         self._sheet = sheet
         self._sharing = sharing
+        self._auth_app_id = None if merchant is None else merchant[0]
+        self._scope = account if merchant is None else merchant[1]
         self.counts: Counter[str] = Counter()
         self.elsewhere: Counter[str] = Counter()  # rows of trades that another of these accounts has
         self._certain: list[BillDifference] = []
@@ -66,7 +79,7 @@ class Comparison:
                     self.elsewhere[elsewhere[trade.trade]] += trade.payments + trade.refunds
                     continue
                 refunds = self._sheet.refunds(trade) if trade.refunds else ()
-                self._add(trade, judgement.of_trade(self._account, trade, refunds, found(trade)))
+                self._add(trade, judgement.of_trade(self._scope, trade, refunds, found(trade)))
             advance(len(batch))
 
     def of_store(self, span: BillPeriod, advance: Callable[[int], None]) -> None:
@@ -120,6 +133,8 @@ class Comparison:
         }
         answer = self._api.send("POST", "bills", "orders", body=body)
         orders = msgspec.convert(answer["orders"], list[OrderFacts])
+        if self._auth_app_id is not None and account == self._account:
+            orders = [each for each in orders if each.scope == self._scope]
         by_number = {each.order: each for each in orders}
         by_trade = {payment.trade: each for each in orders for payment in each.payments}
 
@@ -149,8 +164,8 @@ class Comparison:
         cursor = None
         since = times.from_epoch_ms(since_ms).isoformat()
         while True:
-            query = {"account": self._account, "since": since, "limit": LISTED_AT_ONCE, "cursor": cursor}
-            answer = self._api.get("orders", **query)  # type: ignore[arg-type]
+            query = {"auth_app_id": self._auth_app_id, "since": since, "limit": LISTED_AT_ONCE, "cursor": cursor}
+            answer = self._api.get("orders", account=self._account, **query)
             if listed := msgspec.convert(answer["orders"], list[ListedFacts]):
                 yield listed
             cursor = answer["next"]

@@ -50,7 +50,15 @@ class _Rows:
 
 
 def run(
-    api: BillApi, bill: BillFile, *, account: str, given: BillPeriod | None, ask: bool, by: str, progress: Progress
+    api: BillApi,
+    bill: BillFile,
+    *,
+    account: str,
+    auth_app_id: str = "",
+    given: BillPeriod | None,
+    ask: bool,
+    by: str,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Compare a bill and return `import`, its `differences`, `replaces` and, if it was wanted, `asked`.
 
@@ -65,10 +73,11 @@ def run(
             rows.add(wanted.of(reader.read(bill, notes, advance)))
         _check_alone(notes)
         span = given or span_of(notes, rows, is_settlement=wanted.is_settlement)
-        chosen = api.send("POST", "bills", "account", body=_account(account, notes))
+        chosen = api.send("POST", "bills", "account", body=_account(account, auth_app_id, notes))
         if ask and not chosen["can_ask"]:
             raise CannotAsk("--ask needs an account with queries = true and merchant_key_file in accounts.toml")
-        comparison = Comparison(api, chosen["account"], rows, sharing=chosen["sharing"])
+        merchant = (auth_app_id, str(chosen["scope"])) if auth_app_id else None
+        comparison = Comparison(api, chosen["account"], rows, sharing=chosen["sharing"], merchant=merchant)
         with progress("comparing the bill", rows.complete()) as advance:
             comparison.of_bill(advance)
         if not wanted.is_settlement:
@@ -144,10 +153,11 @@ def _check_alone(notes: BillNotes) -> None:
         raise BadBill(f"the file has several kinds of bills: {', '.join(sorted(notes.layouts))}")
 
 
-def _account(account: str, notes: BillNotes) -> dict[str, Any]:
+def _account(account: str, auth_app_id: str, notes: BillNotes) -> dict[str, Any]:
     found = [layout for layout in layouts.LAYOUTS if layout.name in notes.layouts]
     is_antom = any(Family.ANTOM in layout.families for layout in found)
-    return {"account": account, "merchants": sorted(notes.merchants), "is_antom": is_antom}
+    merchants = sorted(notes.merchants)
+    return {"account": account, "auth_app_id": auth_app_id, "merchants": merchants, "is_antom": is_antom}
 
 
 def _sent(api: BillApi, account: str, digest: str, report: BillReport, comparison: Comparison) -> dict[str, Any]:

@@ -88,16 +88,14 @@ class BillPeriod(Struct, frozen=True):
         return self.since_ms - OPEN_MAX_MS <= created_ms < self.until_ms
 
     def may_be_of(self, received_at_ms: int) -> bool:
-        """Return whether what was received at this time may have happened in the period."""
+        """Return whether an event of which a notification came at this time may be of the period."""
         return self.since_ms <= received_at_ms < self.until_ms + LATE_MS
 
     def is_near_edge(self, at_ms: int) -> bool:
         return min(abs(at_ms - self.since_ms), abs(at_ms - self.until_ms)) < EDGE_MS
 
 
-def of_trade(
-    account: str, trade: BilledTrade, refunds: Sequence[tuple[str, int]], order: OrderFacts | None
-) -> Judgement:
+def of_trade(scope: str, trade: BilledTrade, refunds: Sequence[tuple[str, int]], order: OrderFacts | None) -> Judgement:
     """Compare the rows of one trade with the order that has its number, or its trade."""
     differences: list[BillDifference] = []
     payment = None if order is None else _payment(order, trade)
@@ -107,7 +105,7 @@ def of_trade(
         differences.append(
             BillDifference(
                 kind=kind,
-                scope=account if order is None else order.scope,
+                scope=scope if order is None else order.scope,
                 order=trade.order if order is None else order.order,
                 trade=trade.trade,
                 bill_currency=trade.currency,

@@ -9,6 +9,7 @@ auto debit), whose columns are separated by `|` or commas.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -17,6 +18,8 @@ from deploy.bills.cells import BadCell
 from schemas.accounts import Family
 from schemas.money import Money
 
+R = TypeVar("R")
+T = TypeVar("T")
 CAPTURE = "capture"
 _UNIT = re.compile(r"\([+-]?元\)$")
 
@@ -172,14 +175,12 @@ class BillColumns(Struct, frozen=True):
         kind = self.layout.kinds.get(type_)
         if kind is None:
             return None
-        numbers: dict[str, str] = {
-            name: cells.number(given[name]) for name in ("order", "trade", "original_order", "original_trade", "refund")
-            if name in given
-        }  # fmt: skip
+        columns = ("order", "trade", "original_order", "original_trade", "refund")
+        numbers = {name: self._read(name, cells.number, given[name]) for name in columns if name in given}
         order, trade, refund = self.layout.numbers(numbers, type_)
         if not order and not trade:
             raise BadCell("it has no number of an order or a trade")
-        money = _amount(given, self.layout)
+        money = self._read("amount", lambda row: _amount(row, self.layout), given)
         minor = abs(money.minor) if kind is LineKind.REFUND else money.minor
         if minor <= 0:
             raise BadCell(f"a {kind} of zero" if minor == 0 else f"a {kind} below zero")
@@ -192,10 +193,17 @@ class BillColumns(Struct, frozen=True):
             own=numbers["trade"],
             minor=minor,
             currency=money.currency,
-            at_ms=_moment(given),
+            at_ms=self._read("at", _moment, given),
             is_capture=type_ == CAPTURE,
             is_settled=bool(cells.plain(given.get("settled", "")).strip("-").replace("null", "")),
         )
+
+    def _read(self, column: str, read: Callable[[R], T], given: R) -> T:
+        """Return the value of a cell. An error names the column."""
+        try:
+            return read(given)
+        except BadCell as bad:
+            raise BadCell(f"{self.layout.columns[column][0]}: {bad}") from None
 
 
 def _amount(given: Mapping[str, str], layout: Layout) -> Money:

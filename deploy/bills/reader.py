@@ -113,9 +113,11 @@ class _Member:
         self._again: list[_Text] = []  # lines that were tried as parts of the row before
         self._notes = notes
         self._is_open = False  # the list has begun, and its end is marked
+        self._shape: tuple[str, int] | None = None  # separator and cells of a row, when the header is read
 
     def lines(self) -> Iterator[BillLine]:
         columns, separator, width = self._header()
+        self._shape = separator, width
         notes = self._notes
         notes.layouts.add(columns.layout.name)
         for line in self._content():
@@ -138,7 +140,7 @@ class _Member:
                     notes.unreadable.append(f"line {line.number}: {bad}")
                 continue
             if found is None:
-                notes.others[columns.type_of(row) if len(notes.others) < NAMED_MAX else "…"] += 1
+                notes.others[cells.word(columns.type_of(row)) if len(notes.others) < NAMED_MAX else cells.HIDDEN] += 1
                 continue
             notes.counted[found.kind.value] += 1
             yield found
@@ -156,7 +158,7 @@ class _Member:
                     raise _UnknownColumns("sums only", is_totals=True)
                 first = first if len(first) >= len(found) else found
             self._note(line.text)
-        names = ", ".join(each for cell in first[:40] if (each := cells.plain(cell)[:30])) or "none"
+        names = ", ".join(each for cell in first[:40] if (each := cells.word(cells.plain(cell)))) or "none"
         raise _UnknownColumns(
             "its columns are unknown. Found: " + names + ". Wanted, one of: " + "; ".join(layouts.wanted())
         )
@@ -164,10 +166,18 @@ class _Member:
     def _content(self) -> Iterator[_Text]:
         """Yield the lines that are no comments and not empty; comments become notes."""
         while (line := self._next()) is not None:
-            if line.text.lstrip(' "\ufeff').startswith("#"):
+            if line.text.lstrip(' "\ufeff').startswith("#") and not self._is_row(line.text):
                 self._note(line.text)
             elif line.text.strip():
                 yield line
+
+    def _is_row(self, text: str) -> bool:
+        """Return whether a line that begins like a comment is a row. Spreadsheets fill comments up with empty cells."""
+        if self._shape is None:
+            return False
+        separator, width = self._shape
+        row = _cells(text, separator)
+        return len(row) == width and any(map(cells.plain, row[1:]))
 
     def _next(self) -> _Text | None:
         return self._again.pop(0) if self._again else next(self._lines, None)

@@ -65,6 +65,7 @@ def register(app: typer.Typer) -> None:
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The bill: .csv, .zip, or - for standard input.")],
     account: Annotated[str, typer.Option(help="The account of the bill; otherwise the one that fits.")] = "",
+    auth_app_id: admin.AuthAppId = "",
     date: Annotated[
         str, typer.Option(metavar="DAY", help="2026-01-31, 2026-01 or 2026-01-01..2026-01-07 instead of the file's.")
     ] = "",
@@ -82,8 +83,13 @@ def import_(
     api, by = AdminClient(url, token=token), admin.operator()
     try:
         with files.opened(file) as bill:
-            result = importing.run(api, bill, account=account, given=given, ask=ask, by=by, progress=terminal.progress)
-    except (BadBill, CannotAsk, AdminApiError) as error:
+            result = importing.run(
+                api, bill, account=account, auth_app_id=auth_app_id, given=given, ask=ask, by=by,
+                progress=terminal.progress,
+            )  # fmt: skip
+    except AdminApiError as error:
+        admin.fail(error)
+    except (BadBill, CannotAsk) as error:
         terminal.fail(error)
     except (sqlite3.Error, OSError) as error:
         terminal.fail(f"the temporary file in {tempfile.gettempdir()} cannot be used: {error}")
@@ -101,7 +107,7 @@ def list_(
     try:
         answer = AdminClient(url, token=token).get("bills", limit=limit, before=before)
     except AdminApiError as error:
-        terminal.fail(error)
+        admin.fail(error)
     if output == "json":
         terminal.as_json(answer)
     elif not answer["imports"]:
@@ -126,7 +132,7 @@ def show(
         found = api.get("bills", str(number))
         listed = api.get("bills", str(number), "differences", limit=limit)
     except AdminApiError as error:
-        terminal.fail(error)
+        admin.fail(error)
     _end({"import": found, **listed}, output, limit)
 
 
@@ -188,8 +194,8 @@ def _print(result: dict[str, Any], most: int) -> None:
     if "asked" in result:
         asked = result["asked"]
         terminal.line("Asked", f"{asked['registered']} orders are registered, and Alipay will be asked about them; "
-                      f"{asked['known']} are here already and are asked about by the schedule; "
-                      f"{asked['unusable']} have no usable number")  # fmt: skip
+                      f"{asked['known']} are known already, of which Alipay is asked about those that wait and changed "
+                      f"in the last three days; {asked['unusable']} have no usable number")  # fmt: skip
     elif report["counts"].get("payment_only_in_bill") and "replaces" in result:
         typer.echo("`--ask` has Alipay asked about the orders that only the bill has.", err=True)
 

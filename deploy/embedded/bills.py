@@ -31,7 +31,10 @@ _OLD = "SELECT number FROM bill_imports WHERE begun_at_ms < ? OR (finished_at_ms
 _BEGIN = "INSERT INTO bill_imports (account, digest, begun_at_ms, report) VALUES (?, ?, ?, ?) RETURNING number"
 _ADD = "INSERT INTO bill_differences (bill, place, difference) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _FINISH = "UPDATE bill_imports SET finished_at_ms = ? WHERE number = ?"
-_EARLIER = f"SELECT {_COLUMNS} FROM bill_imports WHERE digest = ? AND account = ? AND number < ? ORDER BY number"
+_EARLIER = f"""
+    SELECT {_COLUMNS} FROM bill_imports
+    WHERE digest = ? AND account = ? AND number < ? AND finished_at_ms IS NOT NULL ORDER BY number
+"""
 _LIST = f"""
     SELECT {_COLUMNS} FROM bill_imports WHERE finished_at_ms IS NOT NULL AND number < ? ORDER BY number DESC LIMIT ?
 """
@@ -94,7 +97,7 @@ class SqliteBills:
             replaced = [bills.import_of(each) for each in earlier]
             _delete(connection, [each.number for each in replaced])
             decisions.audit(connection, now_ms, "bill_import", [f"bill:{number}"], by, bills.audited(found))
-            return bills.last_finished(replaced)
+            return bills.last_of(replaced)
 
         return await self._database.write(work)
 

@@ -82,6 +82,14 @@ async def test_same_file_again_replaces_its_report(bills: BillsPort) -> None:
     assert (await bills.imports(1))[0].finished_at_ms == NOW_MS
 
 
+async def test_import_of_the_same_file_at_the_same_time_is_kept(bills: BillsPort) -> None:
+    slow, fast = await written(bills, count=1), await written(bills, count=1)
+    assert await bills.finish_import(fast, by="kim", now_ms=NOW_MS) is None
+    assert await bills.add_differences(slow, 2, [difference(2)])
+    assert await bills.finish_import(slow, by="kim", now_ms=NOW_MS) is None
+    assert [each.number for each in await bills.imports(10)] == [fast, slow]
+
+
 async def test_differences_are_written_once_and_not_after_the_end(bills: BillsPort) -> None:
     number = await written(bills, count=2)
     assert await bills.add_differences(number, 1, [difference(7), difference(8), difference(9)])

@@ -116,12 +116,14 @@ class MemoryBills:
             return None
         named = (found.account, found.digest)
         earlier = [
-            each for each in self.reports.values() if (each.account, each.digest) == named and each.number < number
+            each
+            for each in self.reports.values()
+            if (each.account, each.digest) == named and each.number < number and each.finished_at_ms is not None
         ]
         for each in earlier:
             del self.reports[each.number], self.listed[each.number]
         self.reports[number] = structs.replace(found, finished_at_ms=now_ms)
-        return bills.last_finished(earlier)
+        return bills.last_of(earlier)
 
     async def imports(self, limit: int, before: int | None = None) -> Sequence[BillImport]:
         found = [

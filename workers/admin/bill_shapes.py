@@ -17,10 +17,12 @@ from workers.queries import OrderPage
 class AccountBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The account that a bill is compared with: by its name, or the only one that fits the file.
 
-    `merchants` are the account numbers that the file names, `is_antom` its layout.
+    `merchants` are the account numbers that the file names, `is_antom` its layout. `auth_app_id` is the merchant, if
+    the account serves several.
     """
 
     account: str = ""
+    auth_app_id: str = ""
     merchants: tuple[str, ...] = ()
     is_antom: bool = False
 

@@ -27,7 +27,7 @@ from workers.admin.bill_shapes import (
     ReportBody,
 )
 from workers.admin.guard import AuditLog
-from workers.admin.orders import MINOR_MAX, NUMBER_CHARACTERS_MAX
+from workers.admin.orders import MINOR_MAX, NUMBER_CHARACTERS_MAX, registered_scope
 from workers.admin.responses import ApiError
 from workers.bills import DIFFERENCES_MAX, BillDifference, BillImport, BillReport, BillsPort, DifferenceKind, NewImport
 from workers.queries import OrdersPort
@@ -81,9 +81,17 @@ class BillsPart:
 
     async def account(self, request: web.Request) -> web.Response:
         """Return the account of a file, whether Alipay can be asked about its orders, and who shares its seller."""
-        account = chosen(await responses.body(request, AccountBody), self._accounts)
-        shared = sharing(account, self._accounts)
-        return responses.json({"account": account.name, "can_ask": not cannot_ask(account), "sharing": shared})
+        given = await responses.body(request, AccountBody)
+        account = chosen(given, self._accounts)
+        if len(account.auth_app_ids) > 1 and not given.auth_app_id:
+            raise responses.bad_request(f"account {account.name} serves several merchants: add --auth-app-id NUMBER")
+        answer = {
+            "account": account.name,
+            "scope": registered_scope(account, given.auth_app_id),
+            "can_ask": not cannot_ask(account),
+            "sharing": sharing(account, self._accounts),
+        }
+        return responses.json(answer)
 
     async def look_up(self, request: web.Request) -> web.Response:
         """Return the orders with these numbers, or with these trades."""

@@ -34,7 +34,10 @@ _LOCK = f"SELECT {_COLUMNS} FROM bill_imports WHERE number = $1 FOR UPDATE"
 _DIFFERENCES = Columns("bill bigint, place integer, difference text")
 _ADD = _DIFFERENCES.insert("bill_differences", after="ON CONFLICT DO NOTHING")
 _FINISH = "UPDATE bill_imports SET finished_at = $2 WHERE number = $1"
-_REPLACE = f"DELETE FROM bill_imports WHERE digest = $1 AND account = $2 AND number < $3 RETURNING {_COLUMNS}"
+_REPLACE = f"""
+    DELETE FROM bill_imports WHERE digest = $1 AND account = $2 AND number < $3
+    AND finished_at IS NOT NULL RETURNING {_COLUMNS}
+"""
 _DROP = "DELETE FROM bill_differences WHERE bill = ANY($1::bigint[])"
 _LIST = f"""
     SELECT {_COLUMNS} FROM bill_imports WHERE finished_at IS NOT NULL AND number < $1 ORDER BY number DESC LIMIT $2
@@ -96,7 +99,7 @@ class PostgresBills:
             await connection.execute(_DROP, [each.number for each in replaced])
             subject, why = f"bill:{number}", bills.audited(found)
             await audit.note(connection, "bill_import", [subject], by=by, why=why, now_ms=now_ms)
-            return bills.last_finished(replaced)
+            return bills.last_of(replaced)
 
         return await self._database.write(work)
 

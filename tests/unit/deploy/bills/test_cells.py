@@ -57,6 +57,13 @@ def test_decimals_are_those_of_the_currency() -> None:
             cells.amount(text, currency)
 
 
+def test_error_quotes_a_cell_only_if_it_has_digits_and_signs() -> None:
+    for text, is_quoted in (("12,80", True), ("buyer@example.com", False), ("张三", False)):
+        with pytest.raises(BadCell) as caught:
+            cells.amount(text, "CNY")
+        assert (text in str(caught.value)) is is_quoted
+
+
 def test_numbers_lose_the_marks_of_spreadsheets() -> None:
     for text in ("2025100922\t", "'2025100922", "`2025100922", '="2025100922"', "\ufeff 2025100922 "):
         assert cells.number(text) == "2025100922"

@@ -106,6 +106,17 @@ def test_trade_that_another_account_of_the_seller_has_is_no_difference() -> None
     assert found.elsewhere == {"web": 1}
 
 
+def test_orders_of_other_merchants_are_not_compared() -> None:
+    api = Table("A1")
+    with sheet.opened() as rows:
+        rows.add([line(1)])
+        rows.complete()
+        found = Comparison(api, "shop", rows, merchant=("2021", "shop/2021"))
+        found.of_bill(lambda count: None)
+    ((only,),) = [found.differences]
+    assert (only.scope, only.kind) == ("shop/2021", DifferenceKind.PAYMENT_ONLY_IN_BILL)
+
+
 def test_batches_with_long_numbers_are_smaller() -> None:
     with sheet.opened() as rows:
         rows.add(structs.replace(line(each), order="中" * 120 + str(each)) for each in range(100))

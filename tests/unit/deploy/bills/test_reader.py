@@ -68,9 +68,29 @@ def test_faulty_rows_are_named_and_the_others_are_read(tmp_path: Path) -> None:
     found, notes = read_text(tmp_path, trade_bill(rows))
     assert [line.order for line in found] == ["A1", "A7"]
     assert (notes.unreadable_count, len(notes.unreadable)) == (7, 7)
-    for word in ("twelve", "NUL", "never", "26 cells", "2 cells", "64 KiB", "spreadsheet"):
+    assert not any(word in each for each in notes.unreadable for word in ("twelve", "never"))  # it may be a buyer's
+    for word in (
+        "订单金额: the text in it is not",
+        "NUL",
+        "完成时间: the text",
+        "26 cells",
+        "2 cells",
+        "64 KiB",
+        "spreadsheet",
+    ):
         assert any(word in each for each in notes.unreadable), word
     assert notes.disagreements() == ["the summary has 8 payments, the rows have 2"]
+
+
+def test_line_with_a_hash_is_a_row_if_it_has_all_cells(tmp_path: Path) -> None:
+    order = trade_row("A1", trade="#1")
+    found, notes = read_text(tmp_path, trade_bill([order, "#a comment" + "," * 24, "#another,one"]))
+    assert ([line.trade for line in found], notes.unreadable_count) == (["#1"], 0)
+
+
+def test_types_that_may_be_data_of_a_buyer_are_not_kept(tmp_path: Path) -> None:
+    rows = [trade_row("A1", kind=kind) for kind in ("其他", "转账 (退回)", "13800138000", "a@b.cn", "x" * 35)]
+    assert read_text(tmp_path, trade_bill(rows))[1].others == {"其他": 1, "转账 (退回)": 1, "…": 3}
 
 
 def test_only_some_faulty_rows_are_named(tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ async def test_amount_in_the_currency_of_a_settlement_is_not_registered() -> Non
     assert (page.order.registered, page.order.amounts) == (True, ())
 
 
+async def test_account_with_several_merchants_needs_one_of_them() -> None:
+    async with serving(World()) as client:
+        body = {"account": "isv"}
+        assert (await client.post("/api/bills/account", json=body)).status == 400
+        assert (await client.post("/api/bills/account", json=body | {"auth_app_id": "2021999"})).status == 400
+        named = await client.post("/api/bills/account", json=body | {"auth_app_id": "2021000000000009"})
+        assert (await named.json())["scope"] == "isv/2021000000000009"
+
+
 def test_accounts_of_one_seller_share_its_bill() -> None:
     shop = ACCOUNTS["shop"]
     accounts = {
