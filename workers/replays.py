@@ -38,7 +38,8 @@ from workers.settlement.verdicts import DecisionRefused
 from workers.sweeper import always_leads
 
 LOOK_EVERY_S = 0.5
-ASIDE_S = 30.0  # after a slice has failed by our fault, by a list that takes too long, or by a locked row
+ASIDE_S = 30.0  # after a slice has failed by our fault, by a list that takes too long, or often by a locked row
+LOCKED_MAX = 5  # slices in a row: another worker has a row for moments, a shell that somebody forgot for hours
 SLICES_PER_S = 10  # short slices let live notifications pass
 FAILURES_MAX = 20  # different reasons in a task's failures; further ones are counted together
 OTHER_FAILURES = "other reasons"
@@ -203,6 +204,7 @@ class Replayer:
         self._leads = leads
         self._look_every_s = look_every_s
         self._aside: dict[int, float] = {}  # tasks by number, and until when
+        self._locked: dict[int, int] = {}  # slices in a row that met a locked row, by task
         self._unfinished: ReplayTask | None = None  # as the last slice left it, for the log line of a stop
         self._stopping = asyncio.Event()
         self._backoff = Backoff(observer, self._stopping)
@@ -238,11 +240,17 @@ class Replayer:
         if task is None:
             return self._look_every_s
         try:
-            return await self._slice(task)
+            slice_s = await self._slice(task)
         except Exception as error:
-            if not isinstance(error, InfrastructureDown) or isinstance(error, ReadTooSlow | RowsLocked):
+            if isinstance(error, RowsLocked):
+                self._locked[task.number] = self._locked.get(task.number, 0) + 1
+            is_often_locked = self._locked.get(task.number, 0) >= LOCKED_MAX
+            if not isinstance(error, InfrastructureDown) or isinstance(error, ReadTooSlow) or is_often_locked:
                 self._aside[task.number] = asyncio.get_running_loop().time() + ASIDE_S
+                self._locked.pop(task.number, None)
             raise
+        self._locked.pop(task.number, None)
+        return slice_s
 
     async def _slice(self, task: ReplayTask) -> float:
         size = max(1, task.rate // SLICES_PER_S)

@@ -39,6 +39,7 @@ from workers.admin import languages
 
 _BODY_BYTES_MAX = 64 * 1024
 _PLAYS_AT_ONCE_MAX = 50
+_RESENDING_MAX = 1000  # notifications that were sent again and refused, and wait for the schedule
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -52,6 +53,20 @@ def url_of(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
+
+
+def _run(work: Coroutine[None, None, object], tasks: set[asyncio.Task[object]]) -> None:
+    """Run this in the background, as one of the tasks, and report its failure at once."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    tasks.add(task)
+
+    def ended(task: asyncio.Task[object]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            loop.call_exception_handler({"message": "a delivery of the sandbox failed", "exception": error})
+
+    task.add_done_callback(ended)
 
 
 class SandboxServer:
@@ -85,7 +100,8 @@ class SandboxServer:
         self._recent = RecentDeliveries(time_scale=time_scale)
         self.dropping = Dropping(drop, SystemRandom().random)
         self.trades = Trades()
-        self._plays: set[asyncio.Task[None]] = set()
+        self._plays: set[asyncio.Task[object]] = set()
+        self._resending: set[asyncio.Task[object]] = set()
         self._stack = AsyncExitStack()
         self._sender: Sender | None = None
         self._admin: AdminApi | None = None
@@ -180,7 +196,8 @@ class SandboxServer:
 
         async def deliver() -> None:
             first = await sender.attempt(job, number=number)
-            await sender.resend(job, after=first)
+            if first.again_in_s is not None and len(self._resending) < _RESENDING_MAX:
+                _run(sender.resend(job, after=first), self._resending)  # it may take a day, and keeps back no other
 
         return self._begin(deliver)
 
@@ -188,9 +205,7 @@ class SandboxServer:
         """Run this in the background, unless too much is running."""
         if len(self._plays) >= _PLAYS_AT_ONCE_MAX:
             return False
-        task = asyncio.get_running_loop().create_task(work())
-        self._plays.add(task)
-        task.add_done_callback(self._plays.discard)
+        _run(work(), self._plays)
         return True
 
     def _app(
@@ -258,9 +273,10 @@ class SandboxServer:
         raise web.HTTPSeeOther("/")
 
     async def _stop_plays(self) -> None:
-        for task in self._plays:
+        tasks = [*self._plays, *self._resending]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._plays, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _no_icon(_request: web.Request) -> web.Response:

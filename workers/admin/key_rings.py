@@ -149,6 +149,7 @@ class KeysPart:
         limit = responses.whole_number(request, "limit", default=ACCOUNTS_SHOWN, most=responses.LIMIT_MAX)
         names = self._names(request)
         shown, now_ms = names[:limit], self._now_ms()
+        accounts = {name: self._accounts[name] for name in shown}  # a reload may remove one meanwhile
         found, receipt_keys = await asyncio.to_thread(self._read, shown)
         used: dict[str, dict[str, KeyUsed]] = {}
         for each in await self._uses.key_uses(shown, now_ms=now_ms):
@@ -159,7 +160,7 @@ class KeysPart:
                 each,
                 used.get(each.account, {}),
                 held=None if held is None else held.get(each.account, 0),
-                resent_ms=retry_profiles.of(self._accounts[each.account]).resent_ms,
+                resent_ms=retry_profiles.of(accounts[each.account]).resent_ms,
                 now=times.from_epoch_ms(now_ms),
             )
             for each in found

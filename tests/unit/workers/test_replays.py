@@ -80,8 +80,11 @@ async def test_task_goes_on_after_a_row_on_which_our_code_fails() -> None:
     assert task.failures == {"this program failed: ZeroDivisionError": 1}
 
 
-@pytest.mark.parametrize("failure", [KeyError("ours"), ReadTooSlow("the list of its rows"), RowsLocked("its row")])
-async def test_task_that_fails_delays_no_other(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "times"),
+    [(KeyError("ours"), 1), (ReadTooSlow("the list of its rows"), 1), (RowsLocked("its row"), replays.LOCKED_MAX)],
+)
+async def test_task_that_fails_delays_no_other(failure: Exception, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     await parked(world, 3)
     for rate in (10, 20):
@@ -95,8 +98,10 @@ async def test_task_that_fails_delays_no_other(failure: Exception, monkeypatch: 
 
     monkeypatch.setattr(world.store, "held_list", failing)
     loop = world.replayer()
-    with pytest.raises(type(failure)):
-        await loop.run_once()
+    for _ in range(times):
+        assert loop._aside == {}, "a row is locked for moments by another worker"
+        with pytest.raises(type(failure)):
+            await loop.run_once()
     while world.store.tasks[2].state is ReplayState.RUNNING:
         await loop.run_once()
     assert world.store.tasks[1].done == 0

@@ -1,5 +1,6 @@
 """The keys page and its API: states of keys, when an old one may go, and pages of accounts."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.support.admin import NOW_MS, World, form, serving
 from tests.support.keys import NEW, OLD, used, with_changes
 from workers.admin import key_rings
 from workers.admin.key_rings import MerchantKeyInUse
+from workers.key_uses import KeyUsed
 
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 
@@ -67,6 +69,22 @@ async def test_old_key_waits_for_the_last_delivery_of_its_account(profile: str |
     used(world.key_uses, "new.pem", 0.5)
     _, keys = await keys_of(world)
     assert (keys["old.pem"]["safe_to_remove_since"] is not None) == is_safe
+
+
+async def test_account_that_is_removed_while_its_keys_are_read_is_shown_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.keys.rings["shop"] = (OLD, NEW)
+    read = world.key_uses.key_uses
+
+    async def removed_meanwhile(accounts: Sequence[str], *, now_ms: int) -> Sequence[KeyUsed]:
+        del world.accounts["shop"]
+        return await read(accounts, now_ms=now_ms)
+
+    monkeypatch.setattr(world.key_uses, "key_uses", removed_meanwhile)
+    shop, _ = await keys_of(world)
+    assert shop["account"] == "shop"
 
 
 def test_states_follow_certificates_and_retiring_algorithms() -> None:
