@@ -83,7 +83,7 @@ class BillsPart:
         """Return the account of a file, whether Alipay can be asked about its orders, and who shares its seller."""
         given = await responses.body(request, AccountBody)
         account = chosen(given, self._accounts)
-        if len(account.auth_app_ids) > 1 and not given.auth_app_id:
+        if account.auth_app_ids and not given.auth_app_id:
             raise responses.bad_request(f"account {account.name} serves several merchants: add --auth-app-id NUMBER")
         answer = {
             "account": account.name,
