@@ -6,6 +6,7 @@ from deploy.monitoring import alerts
 from deploy.monitoring.rules import SEVERITIES
 from schemas import telemetry
 from schemas.dispositions import Disposition, Outcome, Reason
+from workers.callbacks.schedule import CallbackOutcome
 from workers.reconciliation import AnswerKind
 from workers.restarts import FailureKind
 
@@ -36,7 +37,7 @@ def test_every_series_that_an_alert_reads_is_exported() -> None:
 
 def test_every_label_value_that_an_alert_reads_exists() -> None:
     known: dict[str, set[str]] = {
-        "outcome": {*Outcome, *AnswerKind, "acquired", "contended_then_acquired", "timeout", "error"},
+        "outcome": {*Outcome, *AnswerKind, *CallbackOutcome, "acquired", "contended_then_acquired", "timeout", "error"},
         "reason": {*Reason, *FailureKind},
         "disposition": {*Disposition},
         "dependency": {"kafka", "journal", "store", "worker"},
