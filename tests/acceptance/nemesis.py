@@ -26,7 +26,7 @@ from tests.support.cluster import Cluster, until
 LOCK_S = 30.0
 MARGIN_S = 2.0
 DEAD_S = 2.0
-RECOVERED_WITHIN_S = 60.0
+RECOVERED_WITHIN_S = 180.0  # on a machine that is busy with other tests; the report has how long it took
 IN_SYNC_WITHIN_S = 60.0
 TRICKLE_S = 40.0  # length of a stretch as a trickle: longer than a fault, even on a slow machine
 LOOK_S = 0.2
@@ -88,7 +88,10 @@ class Nemesis:
             await fault()
             self.lasted_s[name] = time.monotonic() - began_s
             self._history.end(name)
-            self.recovered_s[name] = await self._recovered()
+            try:
+                self.recovered_s[name] = await self._recovered()
+            except TimeoutError:
+                raise TimeoutError(f"no progress within {RECOVERED_WITHIN_S:.0f} s after: {name}") from None
             self._over = number + 1
 
     async def _recovered(self) -> float:
