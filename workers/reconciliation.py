@@ -178,9 +178,13 @@ class Reconciliation:
         asked = [name for name, account in self._accounts.items() if account.queries]
         for name in self._waiting.keys() - set(asked):
             del self._waiting[name]
+        for name in set(asked) - self._waiting.keys():
+            self._waiting[name] = _Waiting()
+            for kind in AnswerKind:  # from 0 on, so that the first answer is an increase
+                self._questions.of(name, kind.value)
         for name in asked:
             try:
-                await self._look_at(name, self._waiting.setdefault(name, _Waiting()))
+                await self._look_at(name, self._waiting[name])
             except InfrastructureDown:
                 raise
             except Exception as error:  # our bug
@@ -188,8 +192,6 @@ class Reconciliation:
 
     async def _look_at(self, name: str, waiting: _Waiting) -> None:
         """List the spans of time that are due, the new ones first, until one takes too long: the rest has to wait."""
-        for kind in AnswerKind:  # from 0 on, so that the first answer is an increase
-            self._questions.of(name, kind.value)
         now_ms = self._now_ms()
         spans = [*self._spans(waiting.looked_at_ms, now_ms), *waiting.unlisted]
         left: list[_Span] = []
