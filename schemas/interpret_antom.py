@@ -107,7 +107,7 @@ class _Reader:
         until = self.message.get("authExpiryTime")
         if self.account.capture is CaptureMode.AUTOMATIC or until in (None, ""):
             return 0
-        until_ms = times.to_epoch_ms(times.parse_iso(until)) if isinstance(until, str) else 0
+        until_ms = times.iso_to_epoch_ms(until) if isinstance(until, str) else 0
         if not 0 < until_ms <= EPOCH_MS_MAX:
             raise self.unreadable(Reason.BAD_TIME, "authExpiryTime is not a time between 1970 and 9999")
         return until_ms

@@ -274,4 +274,9 @@ class View(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def was_paid(self) -> bool:
         """Whether the buyer has paid, also if the payment was refunded later."""
-        return self.status in PAID_STATUSES or self.closed_because is ClosedBecause.REFUNDED
+        return was_paid(self.status, self.closed_because)
+
+
+def was_paid(status: str | None, closed_because: str | None) -> bool:
+    """Return whether an order in this state was paid, also if the payment was refunded later."""
+    return status in PAID_STATUSES or closed_because == ClosedBecause.REFUNDED

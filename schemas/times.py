@@ -60,6 +60,15 @@ def parse_iso(text: str) -> datetime:
         raise BadTime(str(error)) from None
 
 
+def iso_to_epoch_ms(text: str) -> int:
+    """Return the whole milliseconds since 1970 of an Antom time, or of a time that we have written.
+
+    Raises:
+        BadTime: as `parse_iso`.
+    """
+    return to_epoch_ms(parse_iso(text))
+
+
 def parse_request_time(text: str) -> datetime:
     """Parse Antom's `request-time` header: ISO 8601 with a zone, or thirteen digits of epoch milliseconds.
 

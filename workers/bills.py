@@ -6,14 +6,13 @@ file and account. Reports are kept for `KEPT_MS`.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from schemas import times, topics
+from schemas import orders, times, topics
 from schemas.dispositions import Disposition
 from schemas.orders import PAYMENT_STATES, ClosedBecause, Order, Status
 from schemas.times import DAY_MS
@@ -180,19 +179,19 @@ class _OrderVersion(Struct, kw_only=True):
 
     @property
     def is_paid(self) -> bool:
-        return self.status in (Status.PAID, Status.FINISHED) or self.closed_because is ClosedBecause.REFUNDED
+        return orders.was_paid(self.status, self.closed_because)
 
     @property
     def received_at_ms(self) -> int:
         """When its notification was received; without one, when an operator decided or the merchant registered."""
-        return _epoch_ms(self.occurred_at if self.cause is None else self.cause.received_at)
+        return times.iso_to_epoch_ms(self.occurred_at if self.cause is None else self.cause.received_at)
 
     def happened_at_ms(self, news: frozenset[str]) -> int | None:
         """Return Alipay's time of the event, if its notification has one and is one of these news."""
         cause = self.cause
         if cause is None or cause.happened_at is None or cause.news not in news:
             return None
-        return _epoch_ms(cause.happened_at)
+        return times.iso_to_epoch_ms(cause.happened_at)
 
 
 _event = msgspec.json.Decoder(_OrderVersion).decode
@@ -238,10 +237,6 @@ def _refunds(events: Sequence[_OrderVersion]) -> Iterator[tuple[int | None, int,
         if refunded > 0 and (is_next or event.cause is None or event.cause.news in REFUND_NEWS):
             yield event.happened_at_ms(REFUND_NEWS) if is_next else None, refunded, event.received_at_ms
         version, before = event.version, event.refunded_minor
-
-
-def _epoch_ms(text: str) -> int:
-    return times.to_epoch_ms(datetime.fromisoformat(text))
 
 
 def import_of(row: Sequence[Any]) -> BillImport:

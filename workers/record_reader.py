@@ -263,7 +263,7 @@ def dead_letter(parsed: ParsedRecord, cause: BaseException) -> ParsedRecord:
     failure = _failure(Disposition.DEAD, Reason.OUR_FAULT, cause, order, notification_id)
     failure = structs.replace(failure, step="decide")
     return structs.replace(
-        parsed, account=_storable(parsed.account), notification=None, failure=_identified(failure, parsed.held)
+        parsed, account=storable(parsed.account), notification=None, failure=_identified(failure, parsed.held)
     )
 
 
@@ -282,7 +282,7 @@ def locked(parsed: ParsedRecord) -> ParsedRecord:
         step="decide",
     )
     return structs.replace(
-        parsed, account=_storable(parsed.account), notification=None, failure=_identified(waiting, parsed.held)
+        parsed, account=storable(parsed.account), notification=None, failure=_identified(waiting, parsed.held)
     )
 
 
@@ -307,7 +307,7 @@ def _failure(
     return ParseFailure(
         disposition=disposition,
         reason=reason,
-        detail=_storable(detail)[:DETAIL_CHARACTERS_MAX],
+        detail=storable(detail)[:DETAIL_CHARACTERS_MAX],
         order=_number(order),
         notification_id=id_,
         digest=digest if id_ else b"",
@@ -327,9 +327,9 @@ def _identified(failure: ParseFailure, held: HeldRow | None) -> ParseFailure:
 
 def _number(text: str) -> str:
     """Return a number to file a held row under; empty if it must be escaped, because that could be another's number."""
-    return text if _storable(text) == text else ""
+    return text if storable(text) == text else ""
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Escape the characters that a database cannot hold: NUL and lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

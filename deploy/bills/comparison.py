@@ -88,7 +88,7 @@ class Comparison:
         for _ in range(WALKS_MAX):
             before_ms = newest_ms
             for listed in self._listed(max(span.since_ms, newest_ms - OVERLAP_MS)):
-                newest_ms = max(newest_ms, _epoch_ms(listed[0].changed_at))
+                newest_ms = max(newest_ms, times.iso_to_epoch_ms(listed[0].changed_at))
                 missing = [each for each in listed if self._is_missing(each, span)]
                 fresh = [each for each in missing if self._sheet.is_new(each.scope, each.order)]
                 for some in _some(fresh, HISTORIES_AT_ONCE):
@@ -224,7 +224,3 @@ def _some(items: Iterable[T], count: int) -> Iterator[list[T]]:
     items = iter(items)
     while some := list(islice(items, count)):
         yield some
-
-
-def _epoch_ms(text: str) -> int:
-    return times.to_epoch_ms(times.parse_iso(text))

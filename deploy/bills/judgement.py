@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from deploy.bills.sheet import BilledTrade
-from schemas import scopes, times
+from schemas import orders, scopes, times
 from schemas.money import Money
 from schemas.times import DAY_MS, HOUR_MS
 from workers.bills import BillDifference, DifferenceKind, OrderHistory, OrderPayment
@@ -55,7 +55,7 @@ class ListedFacts(Struct, frozen=True, kw_only=True):
 
     @property
     def was_paid(self) -> bool:
-        return self.status in ("PAID", "FINISHED") or self.closed_because == "refunded"
+        return orders.was_paid(self.status, self.closed_because)
 
 
 class Judgement(Struct, frozen=True, kw_only=True):

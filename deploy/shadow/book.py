@@ -22,6 +22,7 @@ from deploy.shadow import joining, private_files
 from deploy.shadow.shapes import Judged, OldOrder
 from schemas.money import Money
 from schemas.record_format import Record
+from workers.record_reader import storable
 from workers.settlement.plan import LogRecord, Position
 
 NAME = "shadow.sqlite3"
@@ -160,7 +161,7 @@ def _add(connection: Connection, items: Sequence[Judged]) -> Added:
             known += 1
             continue
         if request.old is not None and request.old.state is not None and item.order:
-            named = joining.plain(item.order), joining.plain(item.scope)
+            named = storable(item.order), storable(item.scope)
             connection.execute(_PUT_STATE, (*named, request.received_at_ms, request.old.state.value))
         if (number := joining.find(connection, item, digest)) is not None:
             offset += joining.join(connection, number, item, offset=offset + 1)
@@ -168,7 +169,7 @@ def _add(connection: Connection, items: Sequence[Judged]) -> Added:
             continue
         offset += item.record is not None
         own = None if item.record is None else offset
-        arrived = (request.received_at_ms, request.is_mirrored, joining.plain(request.request), digest)
+        arrived = (request.received_at_ms, request.is_mirrored, storable(request.request), digest)
         connection.execute(_INSERT, (own, *joining.verdict(item), *arrived, *joining.reaction(item)))
         new += 1
     return Added(new=new, joined=joined, known=known)

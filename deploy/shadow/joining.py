@@ -10,6 +10,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from deploy.shadow.shapes import HandlerAnswer, Judged
+from workers.record_reader import storable
 
 APART_MS_MAX = 120_000  # between a mirrored notification and its log line, if no request number joins them
 
@@ -57,11 +58,11 @@ def find(connection: Connection, item: Judged, digest: bytes) -> int | None:
     """Return the number of the delivery that the item is about, if the book has it."""
     request, (answer, action, _) = item.request, reaction(item)
     has_action = action is not None
-    row = connection.execute(_SAME_REQUEST, (digest, plain(request.request), has_action)).fetchone()
+    row = connection.execute(_SAME_REQUEST, (digest, storable(request.request), has_action)).fetchone()
     if row is None and (request.is_mirrored or has_action or answer is not None):
         near = {
             "digest": digest,
-            "request": plain(request.request),
+            "request": storable(request.request),
             "at_ms": request.received_at_ms,
             "apart_ms": APART_MS_MAX,
             "has_action": has_action,
@@ -82,7 +83,7 @@ def join(connection: Connection, number: int, item: Judged, *, offset: int) -> b
     elif status is None:
         status = own_status
     request = item.request
-    connection.execute(_JOIN, (known, action, status, request.is_mirrored, plain(request.request), number))
+    connection.execute(_JOIN, (known, action, status, request.is_mirrored, storable(request.request), number))
     if item.record is None:
         return False
     return connection.execute(_ACCEPT, (offset, *verdict(item), number)).rowcount > 0
@@ -106,20 +107,15 @@ def verdict(item: Judged) -> tuple[Any, ...]:
     if record is not None:
         headers = json.dumps([(name, value.hex()) for name, value in record.headers])
     return (
-        plain(item.scope),
-        plain(item.order),
-        plain(item.notification_id),
+        storable(item.scope),
+        storable(item.order),
+        storable(item.notification_id),
         item.refusal,
-        plain(item.detail),
+        storable(item.detail),
         None if record is None else record.key,
         None if record is None else record.value,
         headers,
     )
-
-
-def plain(text: str) -> str:
-    """Return a text that a database can hold."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def _badness(answer: str | None) -> int:

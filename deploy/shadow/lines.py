@@ -134,6 +134,18 @@ def moment_ms(text: str) -> int:
     return round(number if number > _EPOCH_MS_MIN else number * 1000)
 
 
+def known_state(word: str, words: dict[str, OldState]) -> OldState | None:
+    """Return the state for a word of the merchant's; `None` if it is empty.
+
+    Raises:
+        BadLine: it is for none of the known states.
+    """
+    try:
+        return state_of(word, words) if word else None
+    except UnknownState as error:
+        raise BadLine(str(error)) from None
+
+
 def _body(fields: dict[str, Any]) -> bytes:
     encoded = _text(fields, "body_base64")
     if encoded:
@@ -165,15 +177,11 @@ def _old(fields: dict[str, Any], words: dict[str, OldState]) -> OldReaction | No
         raise BadLine(f"old_did is none of {', '.join(OldAction)}")
     if not (status or answer is not None or action or state):
         return None
-    try:
-        known_state = state_of(state, words) if state else None
-    except UnknownState as error:
-        raise BadLine(str(error)) from None
     return OldReaction(
         status=int(status) if status else None,
         body=answer,
         action=OldAction(action) if action else None,
-        state=known_state,
+        state=known_state(state, words),
     )
 
 

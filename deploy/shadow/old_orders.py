@@ -13,7 +13,6 @@ from msgspec import Struct
 from deploy.shadow import lines
 from deploy.shadow.lines import BadLine
 from deploy.shadow.shapes import OldOrder, OldState
-from deploy.shadow.state_words import UnknownState, state_of
 from schemas import money
 from schemas.money import BadMoney, Money
 
@@ -105,10 +104,7 @@ def _order(fields: dict[str, Any], defaults: OrderDefaults) -> OldOrder:
         raise BadLine(
             f"account {account!r} is not in accounts.toml" if account else "account is missing; see --account"
         )
-    try:
-        state = state_of(texts["state"], defaults.words) if texts["state"] else None
-    except UnknownState as error:
-        raise BadLine(str(error)) from None
+    state = lines.known_state(texts["state"], defaults.words)
     currency = texts["currency"] or defaults.currencies[name]
     amount = _amount(texts["amount"], currency)
     refunded = _amount(texts["refunded"], currency)

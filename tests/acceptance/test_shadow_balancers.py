@@ -42,13 +42,7 @@ async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> Path:
-    alipay.written(tmp_path, "alipay.pem", alipay.pem(alipay.rsa_key("alipay")))
-    path = tmp_path / "accounts.toml"
-    path.write_text(
-        f'[accounts.shop-cn]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\n'
-        f'app_id = "{alipay.APP}"\nseller_id = "{alipay.SELLER}"\n'
-    )
-    return path
+    return alipay.accounts_file(tmp_path)
 
 
 class OldHandler:

@@ -150,6 +150,17 @@ def written(directory: Path, name: str, content: bytes) -> str:
     return name
 
 
+def accounts_file(home: Path) -> Path:
+    """Write `accounts.toml` with one account, shop-cn, and its key; return its path."""
+    written(home, "alipay.pem", pem(rsa_key("alipay")))
+    path = home / "accounts.toml"
+    path.write_text(
+        f'[accounts.shop-cn]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\n'
+        f'app_id = "{APP}"\nseller_id = "{SELLER}"\n'
+    )
+    return path
+
+
 def mapi(sign_type: SignType = SignType.RSA, **changes: object) -> Account:
     settings: dict[str, object] = {"seller_id": SELLER, "partner": SELLER, "currency": "USD", "keys": {"k": "k"}}
     return Account(name="shop-sg", family=Family.MAPI, sign_type=sign_type, **(settings | changes))  # type: ignore[arg-type]

@@ -30,12 +30,7 @@ class Shop:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        alipay.written(home, "alipay.pem", alipay.pem(alipay.rsa_key("alipay")))
-        (home / "accounts.toml").write_text(
-            f'[accounts.shop-cn]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\n'
-            f'app_id = "{alipay.APP}"\nseller_id = "{alipay.SELLER}"\n'
-        )
-        self.environ = {"ALIPAY_NOTIFY_ACCOUNTS": str(home / "accounts.toml")}
+        self.environ = {"ALIPAY_NOTIFY_ACCOUNTS": str(alipay.accounts_file(home))}
 
     def run(self, *arguments: str, columns: str = "220") -> Result:
         environ = {**self.environ, "COLUMNS": columns}

@@ -1,7 +1,5 @@
 """A shadow's folder with one account, and notifications for it."""
 
-from pathlib import Path
-
 from deploy.shadow.shapes import MirroredRequest, OldReaction
 from schemas.accounts import SignType
 from tests.support import alipay
@@ -14,17 +12,6 @@ _PAID = {
     "notify_time": "2025-11-30 18:53:20", "trade_status": "TRADE_SUCCESS", "total_amount": "12.80",
     "gmt_payment": "2025-11-30 18:53:20",
 }  # fmt: skip
-
-
-def accounts(home: Path) -> Path:
-    """Write `accounts.toml` with its key; return its path."""
-    alipay.written(home, "alipay.pem", alipay.pem(alipay.rsa_key("alipay")))
-    path = home / "accounts.toml"
-    path.write_text(
-        f'[accounts.{ACCOUNT}]\nfamily = "openapi"\nsign_type = "RSA2"\nkeys = ["alipay.pem"]\n'
-        f'app_id = "{alipay.APP}"\nseller_id = "{alipay.SELLER}"\n'
-    )
-    return path
 
 
 def body(order: str) -> bytes:

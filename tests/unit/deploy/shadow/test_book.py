@@ -12,6 +12,7 @@ from deploy.shadow.directory import Shadow
 from deploy.shadow.lines import BadLine
 from deploy.shadow.shapes import OldOrder, OldState
 from schemas.money import Money
+from tests.support import alipay
 from tests.unit.deploy.shadow import shadow_folder
 
 PATIENCE_S = 60
@@ -19,7 +20,7 @@ PATIENCE_S = 60
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> Path:
-    return shadow_folder.accounts(tmp_path)
+    return alipay.accounts_file(tmp_path)
 
 
 @pytest.fixture

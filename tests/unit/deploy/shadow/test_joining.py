@@ -11,7 +11,7 @@ from deploy.shadow import directory, joining
 from deploy.shadow.directory import Shadow
 from deploy.shadow.report import ShadowReport
 from deploy.shadow.shapes import MirroredRequest, OldAction, OldReaction
-from tests.unit.deploy.shadow import shadow_folder
+from tests.support import alipay
 from tests.unit.deploy.shadow.shadow_folder import AT_MS, copy, line
 
 ANSWERED = OldReaction(status=200)
@@ -21,7 +21,7 @@ BOTH = OldReaction(status=200, body="success", action=OldAction.APPLIED)
 
 @pytest.fixture
 async def shadow(tmp_path: Path) -> AsyncIterator[Shadow]:
-    async with directory.opened(tmp_path / "shadow", shadow_folder.accounts(tmp_path)) as opened:
+    async with directory.opened(tmp_path / "shadow", alipay.accounts_file(tmp_path)) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 
 from deploy.shadow import directory, report, server
 from deploy.shadow.book import Book
+from tests.support import alipay
 from tests.support.cluster import until
 from tests.support.fakes import MemoryLogger
 from tests.unit.deploy.shadow import shadow_folder
@@ -23,7 +24,7 @@ async def post(port: int, *orders: str) -> None:
 
 
 async def test_copies_are_written_while_decisions_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accounts, logger, has_begun = shadow_folder.accounts(tmp_path), MemoryLogger(), asyncio.Event()
+    accounts, logger, has_begun = alipay.accounts_file(tmp_path), MemoryLogger(), asyncio.Event()
 
     async def never_done() -> None:
         has_begun.set()
@@ -45,7 +46,7 @@ async def test_copies_are_written_while_decisions_take_long(tmp_path: Path, monk
 
 
 async def test_copies_are_kept_until_they_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accounts, logger, add, failures = shadow_folder.accounts(tmp_path), MemoryLogger(), Book.add, [1]
+    accounts, logger, add, failures = alipay.accounts_file(tmp_path), MemoryLogger(), Book.add, [1]
 
     async def add_at_second_try(book: Book, items: object) -> object:
         if failures:
