@@ -49,6 +49,7 @@ PARTITIONS = 4
 REDELIVERED = 0.05
 SESSION_MS = 6000  # the broker allows no shorter one
 WITHIN_S = 120.0
+JOINING = b"joining the group"
 LIVES = (
     ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "TRADE_FINISHED"),
     ("WAIT_BUYER_PAY", "TRADE_SUCCESS"),
@@ -197,6 +198,23 @@ class Group:
     def told(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]
 
+    async def stop_one_that_joins(self) -> int:
+        """Start a member while the others are frozen, so that the group cannot take it in, and stop it by SIGTERM."""
+        others, before = [*self.members], self.log.stat().st_size
+        for member in others:
+            member.send_signal(signal.SIGSTOP)
+        self.start()
+        joining = self.members[-1]
+        async with asyncio.timeout(WITHIN_S):
+            while JOINING not in self.log.read_bytes()[before:]:
+                await asyncio.sleep(0.1)
+        joining.terminate()
+        code = await asyncio.to_thread(joining.wait, WITHIN_S)
+        self.members.remove(joining)
+        for member in others:
+            member.send_signal(signal.SIGCONT)
+        return code
+
     def stop(self) -> set[int]:
         """Stop all members by SIGTERM; return their exit codes."""
         for member in self.members:
@@ -290,6 +308,7 @@ async def test_consumers_end_with_the_orders_of_the_store(sending: Topics, group
     paid = {key for key, (_, status, refunded) in shop.orders().items() if status in PAID_STATUSES or refunded}
     shipped = paid - refunded_before
     assert {kind: READ[kind](group)[1] for kind, group in groups.items()} == {"python": shipped, "node": shipped}
+    assert {kind: await group.stop_one_that_joins() for kind, group in groups.items()} == {"python": 0, "node": 0}
     assert {kind: group.stop() for kind, group in groups.items()} == {"python": {0}, "node": {0}}
     await check_cloudevents(sending)
 

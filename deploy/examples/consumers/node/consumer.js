@@ -9,9 +9,10 @@
 //     ship once             a file of which there can be one for each order
 //
 // kafkajs commits an offset after its event was applied: a crash between the two brings the event again, and it changes
-// nothing. The first start reads the newest state of every order from the compacted topic, because the topic of events
-// is shorter. That topic may have older states too, so orders are shipped when all are read. The folder stands for your
-// database, which any number of these processes may share.
+// nothing. So the process may end at any moment, and after SIGTERM it does so within seconds. The first start reads the
+// newest state of every order from the compacted topic, because the topic of events is shorter. The compacted topic may
+// have older states too, so orders are shipped when all are read. The folder stands for your database, which any number
+// of these processes may share.
 const { createHash, randomUUID } = require("node:crypto");
 const { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } = require("node:fs");
 const { join } = require("node:path");
@@ -35,6 +36,8 @@ if (!options.brokers || !options.group || !options.folder) {
 }
 const PAID = new Set(["PAID", "FINISHED"]);
 const COMPLETE = join(options.folder, "complete");
+const LEAVE_WITHIN_MS = 5000;
+let exitCode = 1; // after an error; after a signal it is 0
 
 // Create a file with this content. Return false if it is there already; a crash leaves either all of it or nothing.
 function insert(path, content) {
@@ -52,7 +55,7 @@ function insert(path, content) {
 }
 
 function newestVersion(folder) {
-  return Math.max(...readdirSync(folder).map((name) => Number.parseInt(name, 10)).filter(Number.isInteger));
+  return Math.max(0, ...readdirSync(folder).map((name) => Number.parseInt(name, 10)).filter(Number.isInteger));
 }
 
 function folderOf(key) {
@@ -72,9 +75,12 @@ function apply({ key, headers, value }) {
   return order.version === newestVersion(folder) ? folder : undefined;
 }
 
-// Ship the order if its newest version is paid and nothing contradicts that.
+// Ship the order if its newest version is paid and nothing contradicts that. A folder without a version is one that
+// another process has just made.
 function ship(folder) {
-  const order = JSON.parse(readFileSync(join(folder, `${newestVersion(folder)}.json`)));
+  const version = newestVersion(folder);
+  if (version === 0) return;
+  const order = JSON.parse(readFileSync(join(folder, `${version}.json`)));
   if (PAID.has(order.status) && order.flags.length === 0) insert(join(folder, "shipped.json"), order.id);
 }
 
@@ -107,18 +113,27 @@ async function readStates(kafka, topic) {
   insert(COMPLETE, "");
 }
 
+// Leave the group, so that other members get the partitions at once, and end. While kafkajs joins its group, it does
+// not leave it, and may join again afterwards: so the process ends here, whether it has left or not.
+function stop(follower) {
+  exitCode = 0;
+  setTimeout(() => process.exit(exitCode), LEAVE_WITHIN_MS);
+  follower.disconnect().finally(() => process.exit(exitCode));
+}
+
 async function main() {
   mkdirSync(join(options.folder, "orders"), { recursive: true });
   const kafka = new Kafka({ clientId: "consumer", brokers: options.brokers.split(","), logLevel: logLevel.WARN });
+  const sessionTimeout = Number(options["session-ms"]);
+  const follower = kafka.consumer({ groupId: options.group, sessionTimeout, heartbeatInterval: sessionTimeout / 6 });
+  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => stop(follower));
   if (!existsSync(COMPLETE)) {
     await readStates(kafka, `${options.prefix}.order.state.v1`);
     console.error("consumer all states are read");
   }
-  const sessionTimeout = Number(options["session-ms"]);
-  const follower = kafka.consumer({ groupId: options.group, sessionTimeout, heartbeatInterval: sessionTimeout / 6 });
-  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => follower.disconnect());
   // kafkajs starts again after errors that may pass. After another one, end: a service manager starts a fresh process.
-  follower.on(follower.events.CRASH, ({ payload }) => payload.restart || process.exit(1));
+  follower.on(follower.events.CRASH, ({ payload }) => payload.restart || process.exit(exitCode));
+  follower.on(follower.events.CONNECT, () => console.error("consumer joining the group"));
   follower.on(follower.events.GROUP_JOIN, () => console.error("consumer following"));
   await follower.connect();
   await follower.subscribe({ topic: `${options.prefix}.order.event.v1`, fromBeginning: true });
@@ -133,5 +148,5 @@ async function main() {
 
 main().catch((error) => {
   console.error(error);
-  process.exit(1);
+  process.exit(exitCode);
 });

@@ -20,7 +20,7 @@ import asyncio
 import logging
 import signal
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -113,10 +113,8 @@ async def partitions_of(consumer: Any, topic: str) -> list[int]:
     return sorted(found)
 
 
-async def follow(
-    orders: OrderTable, brokers: str, topic: str, group: str, *, session_s: float, stop: asyncio.Event
-) -> None:
-    """Apply the events of the partitions that this member of the group gets, until `stop`."""
+async def follow(orders: OrderTable, brokers: str, topic: str, group: str, *, session_s: float) -> None:
+    """Apply the events of the partitions that this member of the group gets, until it is cancelled."""
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=brokers,
@@ -126,9 +124,10 @@ async def follow(
         session_timeout_ms=int(session_s * 1000),
         heartbeat_interval_ms=int(session_s * 1000 / 6),
     )
+    log.info("joining the group")
     async with consumer:
         log.info("following")
-        while not stop.is_set():
+        while True:
             fetched = await consumer.getmany(timeout_ms=500, max_records=500)
             for records in fetched.values():
                 orders.apply(records)
@@ -138,16 +137,22 @@ async def follow(
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Read the states once, then follow the events until SIGTERM or Ctrl-C."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Read the states once, then follow the events until it is cancelled."""
     orders = OrderTable(arguments.database)
     if not orders.is_complete:
         await read_states(orders, arguments.brokers, f"{arguments.prefix}.order.state.v1")
         log.info("all states are read")
     events_topic = f"{arguments.prefix}.order.event.v1"
-    await follow(orders, arguments.brokers, events_topic, arguments.group, session_s=arguments.session_s, stop=stop)
+    await follow(orders, arguments.brokers, events_topic, arguments.group, session_s=arguments.session_s)
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work until SIGTERM or Ctrl-C, and cancel it then, wherever it is: what is not committed comes again."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 if __name__ == "__main__":
@@ -158,4 +163,4 @@ if __name__ == "__main__":
     parser.add_argument("--prefix", default="payments", help="first part of the topics' names")
     parser.add_argument("--session-s", type=float, default=30.0, help="how long after a crash partitions move")
     logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
-    asyncio.run(main(parser.parse_args()))
+    asyncio.run(until_signal(main(parser.parse_args())))
