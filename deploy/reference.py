@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from deploy import account_settings
 from deploy.cluster.settings import ServerSettings
 from deploy.settings import EmbeddedSettings, documented
 from ingest.settings import PREFIX
@@ -34,7 +35,7 @@ def pages() -> dict[Path, str]:
 
 
 def settings_page() -> str:
-    """Return the page of all settings: the embedded engine's, then the cluster's additional ones."""
+    """Return the page of all settings: the embedded engine's, the cluster's additional ones, and those of accounts."""
     lines = [
         "# Settings",
         "",
@@ -46,6 +47,10 @@ def settings_page() -> str:
     lines += _settings(documented(EmbeddedSettings))
     lines += ["", "## The cluster engine", "", "`ingest`, `worker` and `console` also read these.", ""]
     lines += _settings(documented(ServerSettings))
+    lines += ["", "## Accounts", ""]
+    lines += ["Each account is a table `[accounts.NAME]` of `accounts.toml`; its name is a part of the notify URL."]
+    lines += ["Paths of files are relative to `accounts.toml`. It is read again while processes run.", ""]
+    lines += account_settings.table()
     return "\n".join(lines) + "\n"
 
 

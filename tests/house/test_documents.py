@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec.yaml
 import pytest
 import typer.main
 
-from deploy import reference
+from deploy import account_settings, reference
 from deploy.cli import main
 from deploy.cluster.settings import ClusterSettings
 from deploy.monitoring import files
@@ -153,6 +154,16 @@ def test_every_environment_variable_is_a_setting(document: Path) -> None:
     named = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))) - NO_SETTINGS
     known = {f"{PREFIX}{name.upper()}" for name in {**EmbeddedSettings.model_fields, **ClusterSettings.model_fields}}
     assert named <= known
+
+
+@each_document
+def test_every_account_setting_of_an_example_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    indented = re.findall(r"^(?: {4}.*\n|\n(?= {4}))+", text, re.MULTILINE)
+    fenced = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    examples = [block for block in (*map(textwrap.dedent, indented), *fenced) if "[accounts." in block]
+    for table in (table for block in examples for table in tomllib.loads(block)["accounts"].values()):
+        assert table.keys() <= account_settings.SETTINGS.keys()
 
 
 @each_document
