@@ -1,6 +1,9 @@
 """Events as consumers read them: the same fields as are sent, and room for what a later release adds."""
 
 import json
+import re
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ from schemas import event_names, events
 from schemas.consumer import events as consumer_events
 from schemas.consumer.events import HeldState, NotAnEvent, NotedState, OrderState, UnknownType
 from schemas.events import Outgoing
+from tests.support.paths import ROOT
 
 
 def sent(name: str) -> Outgoing:
@@ -81,3 +85,22 @@ def test_record_without_attributes_is_no_event(missing: str) -> None:
 def test_value_that_is_no_order_is_no_event(value: bytes | None) -> None:
     with pytest.raises(NotAnEvent):
         consumer_events.parse(sent("order_event.paid").headers, value)
+
+
+def test_program_on_the_page_of_events_tells_what_to_ship_and_what_to_look_into(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the module as the wheel has it."""
+    page = (ROOT / "deploy/docs/events.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    package = ModuleType("alipay_notify")
+    package.events = consumer_events  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "alipay_notify", package)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    for name in examples.RECORDS:
+        names["changed"](SimpleNamespace(headers=sent(name).headers, value=sent(name).value))
+    assert capsys.readouterr().out.splitlines() == [
+        "ship ORDER-1 2 1280 USD",
+        "look into held:3-1041:0:quarantined amount_mismatch",
+    ]
