@@ -102,7 +102,7 @@ and on ()
         for_="1h",
         expr=f"min by (account, key_id) (alipay_notify_public_key_expiry_timestamp_seconds) - time() < {14 * DAY_S}",
         summary="The certificate {{ $labels.key_id }} of {{ $labels.account }} expires within 14 days.",
-        description="It still verifies after that, but Alipay then signs with another one, which accounts.toml has to name.",
+        description="Alipay signs with another one by then: add it. The old one still verifies after its end.",
         board="business",
     ),
     Alert(
