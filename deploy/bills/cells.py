@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from schemas import times
+from schemas import money, times
 from schemas.currencies import EXPONENTS
 from schemas.money import Money
 from workers.admin.orders import MINOR_MAX
@@ -81,10 +81,10 @@ def amount(text: str, currency: str, *, is_minor: bool = False) -> Money:
         raise BadCell(f"{_quoted(text)} is not an amount")
     sign, whole, decimals = match[1], match[2].replace(",", ""), match[3]
     exponent = EXPONENTS.get(currency)
-    if exponent is None:
+    if is_minor and decimals is None and money.is_code(currency):
+        minor = int(whole)  # which needs no exponent, as in a notification
+    elif exponent is None:
         raise BadCell(f"{_quoted(currency)} is not a currency of ISO 4217 with decimals")
-    if is_minor and decimals is None:
-        minor = int(whole)
     else:
         given = (decimals or "").ljust(exponent, "0")
         if given[exponent:].strip("0"):
@@ -105,8 +105,8 @@ def moment_ms(text: str) -> int | None:
     if not shown:
         return None
     try:
-        has_zone = re.search(r"T.*(?:Z|[+-]\d\d:?\d\d)$", shown)
-        found = times.parse_iso(shown) if has_zone else _local(shown)
+        has_zone = re.search(r"[T ].*(?:Z|[+-]\d\d:?\d\d)$", shown)
+        found = times.parse_iso(shown.replace(" ", "T", 1)) if has_zone else _local(shown)
         if found.year not in YEARS:
             raise ValueError(found.year)
         return times.to_epoch_ms(found)

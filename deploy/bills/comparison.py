@@ -69,17 +69,27 @@ class Comparison:
         """The first `DIFFERENCES_MAX`, those that are uncertain at the end."""
         return (self._certain + self._uncertain)[:DIFFERENCES_MAX]
 
-    def of_bill(self, advance: Callable[[int], None]) -> None:
-        """Look up each trade of the bill. `advance` is called with the number of trades that are done."""
+    def of_bill(self, advance: Callable[[int], None], span: BillPeriod | None = None) -> None:
+        """Look up each trade of the bill. `advance` is called with the number of trades that are done.
+
+        `span` is the period of the bill, if it has one. Then refunds that are older than it are none of the bill's.
+        """
         for batch in _batches(self._sheet.trades()):
             found = self._orders(self._account, batch)
             elsewhere = self._elsewhere([each for each in batch if not _has_trade(found(each), each)])
+            unsure: list[tuple[BilledTrade, OrderFacts]] = []
             for trade in batch:
                 if trade.trade in elsewhere:
                     self.elsewhere[elsewhere[trade.trade]] += trade.payments + trade.refunds
                     continue
                 refunds = self._sheet.refunds(trade) if trade.refunds else ()
-                self._add(trade, judgement.of_trade(self._scope, trade, refunds, found(trade)))
+                order = found(trade)
+                judged = judgement.of_trade(self._scope, trade, refunds, order)
+                self._add(trade, judged)
+                if order is not None and judged.may_lack_a_refund:
+                    unsure.append((trade, order))
+            if span is not None:
+                self._check_refunds(unsure, span)
             advance(len(batch))
 
     def of_store(self, span: BillPeriod, advance: Callable[[int], None]) -> None:
@@ -151,6 +161,18 @@ class Comparison:
                 count, minor = self._here.get((kind, money.currency), (0, 0))
                 self._here[kind, money.currency] = (count + rows, minor + money.minor)
 
+    def _check_refunds(self, unsure: Sequence[tuple[BilledTrade, OrderFacts]], span: BillPeriod) -> None:
+        for some in _some(unsure, HISTORIES_AT_ONCE):
+            histories = self._histories([order for _, order in some])
+            for trade, order in some:
+                history = histories.get(_key(order))
+                difference = None if history is None else judgement.of_earlier_refunds(trade, order, history, span)
+                if difference is not None:
+                    count, minor = self._here["refund", trade.currency]
+                    missing_minor = trade.refunded_minor - (difference.here_minor or 0)
+                    self._here["refund", trade.currency] = (count, minor - missing_minor)
+                    self._note(difference)
+
     def _note(self, difference: BillDifference | None) -> None:
         if difference is None:
             return
@@ -182,17 +204,9 @@ class Comparison:
         return listed.refunded_minor > self._sheet.refunded_minor(listed.order, trade)
 
     def _judge(self, some: Sequence[ListedFacts], span: BillPeriod) -> None:
-        named = [
-            {"order": each.order} | ({"auth_app_id": each.auth_app_id} if each.auth_app_id else {}) for each in some
-        ]
-        body = {"account": self._account, "orders": named}
-        answer = self._api.send("POST", "bills", "histories", body=body)
-        histories = {
-            (each["order"], each.get("auth_app_id", "")): msgspec.convert(each["history"], OrderHistory)
-            for each in answer["histories"]
-        }
+        histories = self._histories(some)
         for listed in some:
-            history = histories.get((listed.order, listed.auth_app_id or ""))
+            history = histories.get(_key(listed))
             if history is None:
                 continue
             trade = listed.trade or ""
@@ -201,6 +215,22 @@ class Comparison:
             billed_minor = self._sheet.refunded_minor(listed.order, trade)
             if listed.refunded_minor > billed_minor:
                 self._note(judgement.of_refunds_here(listed, history, span, billed_minor))
+
+    def _histories(self, some: Sequence[ListedFacts | OrderFacts]) -> dict[tuple[str, str], OrderHistory]:
+        """Return when these orders were paid and refunded, by the order's key."""
+        named = [
+            {"order": each.order} | ({"auth_app_id": each.auth_app_id} if each.auth_app_id else {}) for each in some
+        ]
+        body = {"account": self._account, "orders": named}
+        answer = self._api.send("POST", "bills", "histories", body=body)
+        return {
+            (each["order"], each.get("auth_app_id", "")): msgspec.convert(each["history"], OrderHistory)
+            for each in answer["histories"]
+        }
+
+
+def _key(order: ListedFacts | OrderFacts) -> tuple[str, str]:
+    return order.order, order.auth_app_id or ""
 
 
 def _has_trade(order: OrderFacts | None, trade: BilledTrade) -> bool:

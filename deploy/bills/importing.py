@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -79,7 +78,7 @@ def run(
         merchant = (auth_app_id, str(chosen["scope"])) if auth_app_id else None
         comparison = Comparison(api, chosen["account"], rows, sharing=chosen["sharing"], merchant=merchant)
         with progress("comparing the bill", rows.complete()) as advance:
-            comparison.of_bill(advance)
+            comparison.of_bill(advance, None if wanted.is_settlement else span)
         if not wanted.is_settlement:
             with progress("looking through the orders", None) as advance:
                 comparison.of_store(span, advance)
@@ -120,11 +119,12 @@ def span_of(notes: BillNotes, rows: Sheet, *, is_settlement: bool = False) -> Bi
             days: one row of another time would make a period of months.
     """
     if notes.spans_ms:
-        spans = sorted(notes.spans_ms)
-        for before, after in pairwise(spans):
-            if after[0] > before[1]:
+        first_ms = ends_ms = min(notes.spans_ms)[0]
+        for since_ms, until_ms in sorted(notes.spans_ms):
+            if since_ms > ends_ms:
                 raise BadBill("the bills of the archive leave days out: import them one by one, or give --date")
-        return BillPeriod(spans[0][0], max(until_ms for _, until_ms in spans))
+            ends_ms = max(ends_ms, until_ms)
+        return BillPeriod(first_ms, ends_ms)
     if rows.span_ms is None:
         raise BadBill("the file does not name its period: give it with --date")
     first, last = ((each + BEIJING_MS) // DAY_MS for each in rows.span_ms)

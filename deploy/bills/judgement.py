@@ -59,11 +59,16 @@ class ListedFacts(Struct, frozen=True, kw_only=True):
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
-    """The differences of one trade, and what of it is here: the payment, and the refunded sum of this bill."""
+    """The differences of one trade, and what of it is here: the payment, and the refunded sum of this bill.
+
+    `may_lack_a_refund`: only sums could be compared, and more is refunded here. What was refunded before the period may
+    hide that a refund of the bill is missing.
+    """
 
     differences: tuple[BillDifference, ...] = ()
     paid: Money | None = None
     refunded: Money | None = None
+    may_lack_a_refund: bool = False
 
 
 class BillPeriod(Struct, frozen=True):
@@ -100,6 +105,7 @@ def of_trade(scope: str, trade: BilledTrade, refunds: Sequence[tuple[str, int]],
     differences: list[BillDifference] = []
     payment = None if order is None else _payment(order, trade)
     paid = refunded = None
+    may_lack_a_refund = False
 
     def differ(kind: DifferenceKind, detail: str, **fields: Any) -> None:
         differences.append(
@@ -133,9 +139,11 @@ def of_trade(scope: str, trade: BilledTrade, refunds: Sequence[tuple[str, int]],
             number = refunds[0][0] if len(refunds) == 1 else ""
             fields = {"bill_minor": trade.refunded_minor, "at_ms": trade.refunded_at_ms, "refund": number}
             differ(kind, detail, **fields, **here)
+        elif order is not None and payment is not None:
+            may_lack_a_refund = _may_lack_a_refund(trade, refunds, order, payment)
         if payment is not None:
             refunded = Money(min(payment.refunded_minor, trade.refunded_minor), payment.currency)
-    return Judgement(differences=tuple(differences), paid=paid, refunded=refunded)
+    return Judgement(differences=tuple(differences), paid=paid, refunded=refunded, may_lack_a_refund=may_lack_a_refund)
 
 
 def _payment(order: OrderFacts, trade: BilledTrade) -> OrderPayment | None:
@@ -183,6 +191,14 @@ def _refund_fault(
     return None, "", payment.refunded_minor
 
 
+def _may_lack_a_refund(
+    trade: BilledTrade, refunds: Sequence[tuple[str, int]], order: OrderFacts, payment: OrderPayment
+) -> bool:
+    is_by_number = all(_refund_here(order, number, payment.trade) is not None for number, _ in refunds)
+    # The history of an order is that of all its trades together.
+    return not is_by_number and payment.refunded_minor > trade.refunded_minor and len(order.payments) == 1
+
+
 def _refund_here(order: OrderFacts, number: str, trade: str) -> int | None:
     """Return the sum of the refund with this number, `None` without one. A batch has a refund for each of its trades.
 
@@ -197,6 +213,33 @@ def _why_not_refunded(order: OrderFacts | None, payment: OrderPayment | None) ->
     if payment is None and (other := [each.trade for each in order.payments if each.is_paid]):
         return f"the order has another trade here: {', '.join(other[:3])}"
     return "nothing is refunded here"
+
+
+def of_earlier_refunds(
+    trade: BilledTrade, order: OrderFacts, history: OrderHistory, span: BillPeriod
+) -> BillDifference | None:
+    """Return the difference if refunds of the bill are missing here, because what is refunded here is older.
+
+    A later refund may have an earlier one in it, of which no notification came: refunds after the period count.
+    """
+    (payment,) = order.payments
+    begins_ms = span.since_ms - EDGE_MS
+    before = sum(minor for at_ms, minor, _ in history.refunds if at_ms is not None and at_ms < begins_ms)
+    here_minor = max(0, payment.refunded_minor - before)
+    if here_minor >= trade.refunded_minor - trade.doubtful_minor:
+        return None
+    return BillDifference(
+        kind=DifferenceKind.REFUND_AMOUNT if here_minor else DifferenceKind.REFUND_ONLY_IN_BILL,
+        scope=order.scope,
+        order=order.order,
+        trade=trade.trade,
+        bill_minor=trade.refunded_minor,
+        bill_currency=trade.currency,
+        here_minor=here_minor or None,
+        here_currency=payment.currency if here_minor else "",
+        at_ms=trade.refunded_at_ms,
+        detail=f"what {'else ' if here_minor else ''}is refunded here was refunded before the period",
+    )
 
 
 def of_payment_here(listed: ListedFacts, history: OrderHistory, span: BillPeriod) -> BillDifference | None:

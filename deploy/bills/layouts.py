@@ -66,6 +66,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     numbers: Callable[[Mapping[str, str], str], tuple[str, str, str]]
     currency: str = ""  # if the file has no column for it
     is_minor: bool = False  # amounts without a point are in the smallest unit
+    ends: tuple[str, ...] = ()  # columns that only those files have whose last line marks their end
 
 
 def _of_trade_bill(row: Mapping[str, str], _: str) -> tuple[str, str, str]:
@@ -128,6 +129,7 @@ LAYOUTS = (
         kinds={"payment": LineKind.PAYMENT, CAPTURE: LineKind.PAYMENT, "refund": LineKind.REFUND},
         numbers=_of_antom,
         is_minor=True,
+        ends=("PSP", "acquirer"),  # the older files have pspName
     ),
     Layout(
         name="cross-border transaction file",
@@ -155,10 +157,11 @@ TOTALS = "交易订单总笔数"  # a column of the second file in a trade bill'
 
 
 class BillColumns(Struct, frozen=True):
-    """A layout, and the place of each of its columns in this file."""
+    """A layout, the place of each of its columns in this file, and whether the last line of the file marks its end."""
 
     layout: Layout
     places: Mapping[str, int]
+    has_end: bool = False
 
     def type_of(self, row: Sequence[str]) -> str:
         """Return a row's type, as the file has it."""
@@ -235,7 +238,7 @@ def columns_of(header: Sequence[str]) -> BillColumns | None:
             if (found := next((alias for each in aliases if (alias := _name(each)) in names), None)) is not None
         }
         if layout.columns.keys() - places.keys() <= layout.optional:
-            return BillColumns(layout, places)
+            return BillColumns(layout, places, any(_name(each) in names for each in layout.ends))
     return None
 
 

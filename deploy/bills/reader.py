@@ -19,11 +19,12 @@ from deploy.bills.layouts import BillColumns, BillLine, LineKind
 ROWS_MAX = 9_000_000  # of the largest amounts, whose sum SQLite still holds
 HEADER_WITHIN = 50  # lines that are no comments
 JOINED_MAX = 8  # lines of one row: a product's name may have line breaks
+MINUTE_MS = 60_000
 COMMENT_CHARACTERS_MAX = 500  # that are looked at: the patterns take quadratic time
 KEPT_MAX = 1000  # merchants and periods
 NAMED_MAX = 20  # faulty rows that are named; all are counted
 SEPARATORS = (",", "\t", "|", ";")
-END = "<END>"  # the last line of Antom's reports
+END = "<END>"  # the last line of Antom's reports; its older files have none
 
 _ACCOUNT = re.compile(r"账号[:：]\s*\[?(\d{16,20})|^Partner[:：]\s*(\d{16})")
 _SPAN = re.compile(r"起始日期[:：]\s*\[?(.+?)\]?\s+终止日期[:：]\s*\[?([^\]]+)")
@@ -120,9 +121,10 @@ class _Member:
         self._shape = separator, width
         notes = self._notes
         notes.layouts.add(columns.layout.name)
+        has_end = False
         for line in self._content():
             if line.text.strip(' \t,"') == END:
-                notes.has_end = True
+                notes.has_end = has_end = True
                 break
             row, is_whole = self._row(line, separator, width)
             if not any(map(cells.plain, row)):
@@ -144,7 +146,7 @@ class _Member:
                 continue
             notes.counted[found.kind.value] += 1
             yield found
-        notes.is_cut_off = notes.is_cut_off or self._is_open
+        notes.is_cut_off = notes.is_cut_off or self._is_open or (columns.has_end and not has_end)
 
     def _header(self) -> tuple[BillColumns, str, int]:
         first: list[str] = []
@@ -185,7 +187,8 @@ class _Member:
     def _row(self, line: _Text, separator: str, width: int) -> tuple[list[str], bool]:
         """Return the cells of the row that begins with this line, and whether it has them all.
 
-        A quoted cell may have line breaks. A stray quote must not swallow the rows that follow it.
+        A quoted cell may have line breaks. A stray quote must not swallow the rows that follow it, so a line
+        that has all cells by itself is a row of its own, whatever quotes are open before it.
         """
         is_sound = not line.is_cut and "\0" not in line.text
         row = _cells(line.text, separator)
@@ -194,6 +197,8 @@ class _Member:
         text, taken = line.text, list[_Text]()
         while line.text.count('"') % 2 and len(taken) < JOINED_MAX and (following := self._next()) is not None:
             taken.append(following)
+            if _has_all_cells(following.text, separator, width):
+                break
             text = f"{text}\n{following.text}"
             if text.count('"') % 2 == 0 and len(joined := _cells(text, separator)) == width:
                 return joined, "\0" not in text and not any(each.is_cut for each in taken)
@@ -227,11 +232,21 @@ def _span(first: str, last: str) -> tuple[int, int] | None:
         begins, ends = cells.moment_ms(_clock(first)), cells.moment_ms(_clock(last))
     except BadCell:
         return None
-    return (begins, ends) if begins is not None and ends is not None and begins < ends else None
+    if begins is None or ends is None:
+        return None
+    if ends % MINUTE_MS == MINUTE_MS - 1000:  # 23:59:59 is in the period, and 00:00:00 would be after it
+        ends += 1000
+    return (begins, ends) if begins < ends else None
 
 
 def _clock(text: str) -> str:
     return text.replace("年", "-").replace("月", "-").replace("日", " ").replace("  ", " ").strip(" ]\t,")
+
+
+def _has_all_cells(text: str, separator: str, width: int) -> bool:
+    if len(text.split(separator)) == width:
+        return True
+    return text.count('"') % 2 == 0 and len(_cells(text, separator)) == width
 
 
 def _fault(line: _Text, row: Sequence[str], width: int) -> str:

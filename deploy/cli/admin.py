@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
+import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -22,6 +23,9 @@ from deploy.cli import terminal
 
 DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
+PATIENCE_S = 60.0  # from the first of the requests without an answer to the begin of the last
+FIRST_WAIT_S, WAIT_MAX_S = 0.5, 8.0
+_PASSING = (0, 502, 503, 504)  # statuses; 0 is no answer
 _HELD_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 Url = Annotated[
@@ -145,6 +149,31 @@ class AdminClient:
             raise AdminApiError(f"{self._url} is not a URL like {DEFAULT_URL}", status=400)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         return kind(host, port, timeout=timeout_s), parts.path
+
+
+class PatientClient(AdminClient):
+    """The admin API for a command of very many requests, each of which may be repeated.
+
+    One without an answer is, for `PATIENCE_S`: a server that restarts must not end the work of an hour. A server that
+    has not answered yet is not waited for.
+    """
+
+    _has_answered = False
+
+    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
+        gives_up_s, wait_s = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+        while True:
+            try:
+                answer = super()._request(method, path, body, timeout_s)
+            except AdminApiError as error:
+                is_passing = self._has_answered and error.status in _PASSING
+                if not is_passing or time.monotonic() + wait_s > gives_up_s:
+                    raise
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, WAIT_MAX_S)
+            else:
+                self._has_answered = True
+                return answer
 
 
 def fail(error: AdminApiError) -> NoReturn:

@@ -12,7 +12,7 @@ import typer
 
 from deploy import exits
 from deploy.cli import admin, terminal
-from deploy.cli.admin import AdminApiError, AdminClient
+from deploy.cli.admin import AdminApiError, AdminClient, PatientClient
 
 if TYPE_CHECKING:
     from deploy.bills.judgement import BillPeriod
@@ -80,7 +80,7 @@ def import_(
     from deploy.bills.importing import CannotAsk
 
     given = span(date) if date else None
-    api, by = AdminClient(url, token=token), admin.operator()
+    api, by = PatientClient(url, token=token), admin.operator()
     try:
         with files.opened(file) as bill:
             result = importing.run(

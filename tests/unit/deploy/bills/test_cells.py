@@ -52,6 +52,10 @@ def test_decimals_are_those_of_the_currency() -> None:
     assert cells.amount("1.234", "KWD") == Money(1234, "KWD")
     assert cells.amount("1280", "USD", is_minor=True) == Money(1280, "USD")
     assert cells.amount("12.80", "USD", is_minor=True) == Money(1280, "USD")
+    assert cells.amount("1280", "XBB", is_minor=True) == Money(1280, "XBB")  # which has no decimals in ISO 4217
+    for currency in ("XBB", "usd", ""):
+        with pytest.raises(BadCell):
+            cells.amount("12.80", currency, is_minor=True)
     for text, currency in (("1280.50", "JPY"), ("1.00", "ABC"), ("1.00", "")):
         with pytest.raises(BadCell):
             cells.amount(text, currency)
@@ -84,7 +88,8 @@ def test_numbers_of_orders_with_an_e_are_no_rounded_ones(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["2025-10-09 16:53:18", "2025/10/9 16:53:18", "10/09/2025 16:53:18", "2025-10-09T16:53:18+08:00",
-     "2025-10-09T08:53:18Z", "2025-10-09 16:53:18.123", "２０２５-10-09 16:53:18"],
+     "2025-10-09T08:53:18Z", "2025-10-09 08:53:18Z", "2025-10-09 15:53:18+07:00",
+     "2025-10-09 16:53:18.123", "２０２５-10-09 16:53:18"],
 )  # fmt: skip
 def test_times_without_a_zone_are_of_china(text: str) -> None:
     assert cells.moment_ms(text) == times.to_epoch_ms(datetime.fromisoformat("2025-10-09T08:53:18+00:00"))

@@ -31,6 +31,8 @@ def test_period_is_that_of_the_comments_or_the_days_of_the_rows() -> None:
         assert importing.span_of(BillNotes(), rows) == BillPeriod(SINCE_MS, SINCE_MS + DAY_MS)
         assert importing.span_of(BillNotes(spans_ms={(5, 6)}), rows) == BillPeriod(5, 6)
         assert importing.span_of(BillNotes(spans_ms={(6, 9), (5, 6)}), rows) == BillPeriod(5, 9)
+        nested = BillNotes(spans_ms={(1, 9), (2, 3), (5, 6), (9, 10)})
+        assert importing.span_of(nested, rows) == BillPeriod(1, 10)
         with pytest.raises(BadBill, match="leave days out"):
             importing.span_of(BillNotes(spans_ms={(7, 9), (5, 6)}), rows)
 

@@ -112,6 +112,45 @@ def test_equal_refunds_without_a_number_are_uncertain_if_one_of_them_suffices() 
         assert kinds(billed, order(payment(refunded_minor=refunded_minor)), ("", 1000)) == expected
 
 
+def test_refunds_before_the_period_do_not_stand_for_one_that_is_missing() -> None:
+    billed = trade(payments=0, paid_minor=0, refunds=1, refunded_minor=300, refunded_at_ms=NOON_MS)
+    known = order(payment(refunded_minor=800))
+    judged = judgement.of_trade("shop", billed, (("R2", 300),), known)
+    assert (judged.differences, judged.may_lack_a_refund) == ((), True)
+
+    def found(*refunds: tuple[int | None, int]) -> tuple[str, int | None] | None:
+        history = OrderHistory(
+            paid_at_ms=None, received_at_ms=None, refunds=tuple((at_ms, minor, NOON_MS) for at_ms, minor in refunds)
+        )
+        difference = judgement.of_earlier_refunds(billed, known, history, SPAN)
+        return None if difference is None else (difference.kind, difference.here_minor)
+
+    before_ms = SPAN.since_ms - EDGE_MS - 1
+    assert found((before_ms, 800)) == ("refund_only_in_bill", None)
+    assert found((before_ms, 600), (NOON_MS, 200)) == ("refund_amount", 200)
+    for refunds in (
+        [(before_ms, 500), (NOON_MS, 300)],
+        [(before_ms, 500), (SPAN.until_ms + DAY_MS, 300)],  # the later one may have that of the bill in it
+        [(before_ms, 500), (None, 300)],
+        [(before_ms + 1, 800)],
+        [],
+    ):
+        assert found(*refunds) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "refund"),
+    [
+        (order(payment(refunded_minor=800), refunds={"R0": 500, "R2": 300}), "R2"),
+        (order(payment(refunded_minor=300)), "R2"),
+        (order(payment(refunded_minor=800), payment(trade="T2")), ""),
+    ],
+)
+def test_refunds_that_are_known_by_number_or_in_whole_need_no_history(known: OrderFacts, refund: str) -> None:
+    billed = trade(payments=0, paid_minor=0, refunds=1, refunded_minor=300)
+    assert not judgement.of_trade("shop", billed, ((refund, 300),), known).may_lack_a_refund
+
+
 def test_captures_of_other_days_are_no_difference() -> None:
     for paid_minor, expected in ((300, []), (1280, []), (1281, [K.PAYMENT_AMOUNT])):
         assert kinds(trade(is_captured=True, paid_minor=paid_minor), order(payment())) == expected

@@ -115,6 +115,26 @@ def test_stray_quote_does_not_swallow_the_rows_after_it(tmp_path: Path) -> None:
     assert {line.order for line in found} >= {f"B{number}" for number in range(12)}
 
 
+@pytest.mark.parametrize("between", [0, 1, 3])
+@pytest.mark.parametrize("second", ['"stray too', '5" disk', '"whole"" and stray'])
+def test_two_stray_quotes_do_not_make_one_row_of_two(tmp_path: Path, between: int, second: str) -> None:
+    rows = [
+        trade_row("A1", "1.00", subject='"stray'),
+        *(trade_row(f"B{number}", subject='"with, commas"') for number in range(between)),
+        trade_row("C1", "9.00", subject=second),
+    ]
+    found, notes = read_text(tmp_path, trade_bill(rows))
+    orders = ["A1", *(f"B{number}" for number in range(between)), "C1"]
+    assert ([line.order for line in found], notes.unreadable) == (orders, [])
+    assert (found[0].minor, found[-1].minor) == (100, 900)
+
+
+def test_last_cell_may_have_a_line_break(tmp_path: Path) -> None:
+    remark = trade_row("A1") + '"two\nlines"'
+    found, notes = read_text(tmp_path, trade_bill([remark, trade_row("A2")]))
+    assert ([line.order for line in found], notes.unreadable) == (["A1", "A2"], [])
+
+
 def test_free_text_that_cannot_be_decoded_is_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "bill.csv"
     path.write_bytes(
@@ -147,6 +167,26 @@ def test_antom_report_of_nothing_but_its_end_announces_none(tmp_path: Path) -> N
         (header + "C,R,FEE,1,USD,\n<END>\n", False),
     ):
         assert read_text(tmp_path, text)[1].announces_none is announces_none
+
+
+@pytest.mark.parametrize("column", ["PSP", "acquirer", "pspName"])
+def test_antom_report_without_its_end_is_cut_off(tmp_path: Path, column: str) -> None:
+    header = (
+        f"customerId,{column},transactionId,transactionRequestId,transactionType,transactionAmountValue,"
+        "transactionCurrency,paymentTime"
+    )
+    text = f"{header}\nC,X,P1,REQ-1,PAYMENT,1280,USD,2025-10-09T16:53:18+08:00\n"
+    assert read_text(tmp_path, text + "<END>\n")[1].disagreements() == []
+    is_doubtful = bool(read_text(tmp_path, text)[1].disagreements())
+    assert is_doubtful is (column != "pspName"), "older files have no mark at their end"
+
+
+@pytest.mark.parametrize(
+    ("until", "added_ms"), [("10日 00:00:00", 0), ("09日 23:59:59", 0), ("09日 12:00:00", -times.DAY_MS // 2)]
+)
+def test_period_may_be_given_by_its_last_second(tmp_path: Path, until: str, added_ms: int) -> None:
+    text = trade_bill([]).replace("10日 00:00:00", until)
+    assert read_text(tmp_path, text)[1].spans_ms == {(DAY_MS, DAY_MS + times.DAY_MS + added_ms)}
 
 
 def test_first_line_of_a_cross_border_file_is_checked(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli import admin, main
+from deploy.cli.admin import AdminApiError, AdminClient, PatientClient
 from tests.support.admin import TOKEN, form
 from tests.unit.deploy.cli import admin_server
 from tests.unit.deploy.cli.admin_server import Server
@@ -98,3 +99,43 @@ def test_reads_of_another_machine_need_the_token_and_carry_it(command: tuple[str
         refused = against(server, *command, token="")
         assert (refused.exit_code, "--token-file" in " ".join(refused.stderr.split())) == (1, True)
         assert against(server, *command).exit_code in (0, 3)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes] | Exception]:
+    """What the server answers to the next requests, one after the other."""
+    found: list[tuple[int, bytes] | Exception] = []
+
+    def answered(*_: object) -> tuple[int, bytes]:
+        answer = found.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(AdminClient, "_exchange", answered)
+    monkeypatch.setattr(admin, "FIRST_WAIT_S", 0.001)
+    return found
+
+
+def test_patient_client_repeats_a_request_without_an_answer(answers: list[tuple[int, bytes] | Exception]) -> None:
+    api = PatientClient(admin.DEFAULT_URL)
+    unavailable = (503, b'{"error": "unavailable", "detail": "try again"}')
+    answers += [(200, b"{}"), ConnectionResetError(), TimeoutError(), (502, b"<html>"), unavailable, (200, b'{"a": 1}')]
+    assert api.get("bills") == {}
+    assert api.send("POST", "bills", body={}) == {"a": 1}
+    answers += [(409, b'{"error": "conflict", "detail": "it is finished"}')]
+    with pytest.raises(AdminApiError, match="it is finished"):
+        api.get("bills")
+
+
+def test_patient_client_waits_for_no_server_that_never_answered_and_not_for_ever(
+    answers: list[tuple[int, bytes] | Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = PatientClient(admin.DEFAULT_URL)
+    answers += [ConnectionRefusedError(), (200, b"{}"), ConnectionRefusedError()]
+    with pytest.raises(AdminApiError, match="No server answers"):
+        api.get("bills")
+    assert api.get("bills") == {}
+    monkeypatch.setattr(admin, "PATIENCE_S", 0.0)
+    with pytest.raises(AdminApiError, match="No server answers"):
+        api.get("bills")

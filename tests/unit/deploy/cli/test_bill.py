@@ -8,13 +8,14 @@ import pytest
 import typer
 from msgspec import structs
 
-from deploy.cli import bill
+from deploy.cli import admin, bill
 from schemas import times
 from tests.support import bills
 from tests.support.admin import form
 from tests.support.bills import bill_in_dollars
 from tests.unit.deploy.cli.admin_server import Server
 from tests.unit.deploy.cli.commands import against, parsed
+from workers.errors import InfrastructureDown
 
 REFUND = {"refund_status": "REFUND_SUCCESS", "gmt_refund": "2025-10-09 18:00:00", "refund_fee": "5.00"}
 
@@ -76,6 +77,22 @@ def test_each_kind_of_difference_is_found(server: Server, tmp_path: Path) -> Non
     assert (listed.exit_code, "6 differences" in listed.stdout, "bill.csv" in listed.stdout) == (0, True, True)
 
 
+def test_refund_that_is_missing_here_is_not_hidden_by_an_earlier_one(server: Server, tmp_path: Path) -> None:
+    for order in ("A1", "A2"):
+        server.do(server.world.deliver(form(order)))
+        server.do(
+            server.world.deliver(form(order, notify_id=f"r{order}", **REFUND | {"gmt_refund": "2025-10-08 18:00:00"}))
+        )
+    second = REFUND | {"gmt_refund": "2025-10-09 18:00:00", "refund_fee": "8.00"}  # of both refunds
+    server.do(server.world.deliver(form("A2", notify_id="r", **second)))
+    rows = [(order, {"amount": "-3.00", "kind": "退款", "refund": f"R{order}", "trade": f"20251009{order}"})
+            for order in ("A1", "A2")]  # fmt: skip
+    code, result = imported(server, written(tmp_path / "bill.csv", ("A1", {}), ("A2", {}), *rows))
+    assert (code, kinds(result)) == (3, [("A1", "refund_only_in_bill")])
+    sums = {each["kind"]: (each["bill_minor"], each["here_minor"]) for each in result["import"]["report"]["sums"]}
+    assert sums == {"payment": (2560, 2560), "refund": (600, 300)}
+
+
 def test_comparison_changes_no_order(server: Server, tmp_path: Path) -> None:
     server.do(server.world.deliver(form("A1", "WAIT_BUYER_PAY")))
     before = server.do(server.world.store.order_page("shop", "A1"))
@@ -113,6 +130,34 @@ def test_rows_that_are_there_twice_count_once(server: Server, tmp_path: Path) ->
     code, result = imported(server, written(tmp_path / "bill.csv", ("A1", {}), ("A1", {}), ("A1", {"kind": "其他"})))
     report = result["import"]["report"]
     assert (code, report["duplicates"], report["others"], report["rows"]) == (0, 1, {"其他": 1}, 3)
+
+
+def test_import_goes_on_after_an_outage_of_the_store(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "FIRST_WAIT_S", 0.01)
+    world = server.world
+    server.do(world.deliver(form("A1")))
+    ask, begin, outages = world.bills.bill_orders, world.bills.begin_import, ["orders", "begin"]
+
+    async def orders(*given: Any) -> Any:
+        if "orders" in outages:
+            outages.remove("orders")
+            raise InfrastructureDown("it fails over")
+        return await ask(*given)
+
+    async def begun(*given: Any, **more: Any) -> int:
+        number = await begin(*given, **more)
+        if "begin" in outages:
+            outages.remove("begin")
+            raise InfrastructureDown("the answer is lost")
+        return number
+
+    monkeypatch.setattr(world.bills, "bill_orders", orders)
+    monkeypatch.setattr(world.bills, "begin_import", begun)
+    code, result = imported(server, written(tmp_path / "bill.csv", ("A1", {})))
+    assert (code, result["import"]["is_agreed"], outages) == (0, True, [])
+    assert len(server.do(world.bills.imports(10))) == 1
 
 
 def test_period_can_be_given(server: Server, tmp_path: Path) -> None:
