@@ -10,13 +10,14 @@ from typing import Any, BinaryIO
 
 from msgspec import Struct
 
+from deploy.bills import cells
+from deploy.bills.cells import BadCell
 from deploy.shadow import lines
 from deploy.shadow.lines import BadLine
 from deploy.shadow.shapes import OldOrder, OldState
 from schemas import money
 from schemas.money import BadMoney, Money
 
-NUMBER_CHARACTERS_MAX = 128
 COLUMNS = ("order", "state", "amount", "currency", "refunded", "account")
 
 
@@ -59,10 +60,10 @@ def read(file: BinaryIO, defaults: OrderDefaults) -> Iterator[OrderRow]:
     yield OrderRow(number, size, None)
 
     def as_fields(text: bytes) -> dict[str, Any]:
-        cells = _cells(text)
-        if len(cells) != len(columns):
-            raise BadLine(f"has {len(cells)} columns, and line 1 has {len(columns)}")
-        return dict(zip(columns, cells, strict=True))
+        row = _cells(text)
+        if len(row) != len(columns):
+            raise BadLine(f"has {len(row)} columns, and line 1 has {len(columns)}")
+        return dict(zip(columns, row, strict=True))
 
     for each, text, length in numbered:
         yield _row(each, length, text, as_fields, defaults)
@@ -78,7 +79,7 @@ def _with_first(
 def _cells(line: bytes) -> list[str]:
     try:
         text = line.decode("utf-8-sig")
-        return [cell.strip() for cell in next(csv.reader(io.StringIO(text), strict=True), [])]
+        return [cells.plain(cell) for cell in next(csv.reader(io.StringIO(text), strict=True), [])]
     except (UnicodeDecodeError, csv.Error):
         raise BadLine("is not CSV in UTF-8, one order a line") from None
 
@@ -96,9 +97,7 @@ def _row(number: int, size: int, line: bytes | None, parse: Any, defaults: Order
 
 def _order(fields: dict[str, Any], defaults: OrderDefaults) -> OldOrder:
     texts = {name: lines.text_of(fields, name).strip() for name in COLUMNS}
-    number, account = texts["order"], texts["account"] or defaults.account
-    if not number or len(number) > NUMBER_CHARACTERS_MAX:
-        raise BadLine("order is missing or too long")
+    number, account = _number(texts["order"]), texts["account"] or defaults.account
     name = account.partition("/")[0]
     if name not in defaults.currencies:
         raise BadLine(
@@ -116,6 +115,17 @@ def _order(fields: dict[str, Any], defaults: OrderDefaults) -> OldOrder:
         amount=amount,
         refunded_minor=None if refunded is None else refunded.minor,
     )
+
+
+def _number(text: str) -> str:
+    """Return the number of an order; a spreadsheet may have marked it as text, or rounded it."""
+    try:
+        number = cells.number(text)
+    except BadCell as bad:
+        raise BadLine(f"order: {bad}") from None
+    if not number:
+        raise BadLine("order is missing")
+    return number
 
 
 def _amount(text: str, currency: str) -> Money | None:

@@ -26,6 +26,7 @@ BATCH_MAX = 500
 PAUSE_S = 0.2  # between two writes, so that one transaction takes many notifications
 LOOK_EVERY_S = 2.0  # for notifications and orders that an import has written
 RETRY_S = 2.0
+LAST_S = 2.0  # for copies that still arrive, at a stop
 _HEADERS = ("content-type", "content-encoding", "client-id", "request-time", "signature")
 _REQUEST = "X-Request-ID"
 _REQUEST_CHARACTERS_MAX = 128
@@ -136,7 +137,7 @@ async def serving(shadow: Shadow, logger: Logger, *, host: str, port: int) -> As
     server = ShadowServer(shadow, logger)
     application = web.Application(client_max_size=BODY_BYTES_MAX + 1)
     application.router.add_route("*", PATH, server.take)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=LAST_S)
     await runner.setup()
     running = asyncio.create_task(server.run())
     try:

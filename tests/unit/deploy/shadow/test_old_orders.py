@@ -64,10 +64,26 @@ def test_faulty_rows_are_named_and_the_others_are_read() -> None:
     ]
     assert faults(['{"order":"A","account":"x"}', '{"order":""}', "{", '{"order":"A","amount":[]}']) == [
         (1, "account 'x' is not in accounts.toml"),
-        (2, "order is missing or too long"),
+        (2, "order is missing"),
         (3, "is not JSON; an access log needs escape=json and UTF-8"),
         (4, "amount is neither text nor a number"),
     ]
+
+
+def test_marks_of_spreadsheets_are_no_part_of_a_cell() -> None:
+    text = (
+        "order,amount,state\n"
+        "'2026113000000000017,'12.80,paid\n"
+        '="2026113000000000018",12.80\t,paid\n'
+        "2026113000000000019\t,5,paid\n"
+    )
+    assert [(each.number, each.amount) for each in orders(text)] == [
+        ("2026113000000000017", Money(1280, "CNY")),
+        ("2026113000000000018", Money(1280, "CNY")),
+        ("2026113000000000019", Money(500, "CNY")),
+    ]
+    (fault,) = faults(["order", "2.02611E+18"])
+    assert (fault[0], "rounded" in fault[1]) == (2, True)
 
 
 def test_file_without_orders_is_refused_and_an_empty_one_has_none() -> None:

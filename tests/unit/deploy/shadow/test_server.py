@@ -67,3 +67,19 @@ async def test_copies_are_kept_until_they_can_be_written(tmp_path: Path, monkeyp
 
         await until(decided, 60)
     assert failures == []
+
+
+async def test_copy_that_never_arrives_whole_does_not_hold_up_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LAST_S", 0.1)
+    accounts, logger = alipay.accounts_file(tmp_path), MemoryLogger()
+    async with directory.opened(tmp_path / "shadow", accounts) as shadow:
+        async with asyncio.timeout(40), server.serving(shadow, logger, host="127.0.0.1", port=0) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"POST /notify/{shadow_folder.ACCOUNT} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
+            writer.write(head.encode() + b"app_id=")
+            await writer.drain()
+            await post(port, "A")
+        writer.close()
+        assert await shadow.count() == 1
