@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from schemas import times
 from schemas.accounts import Account
@@ -22,10 +22,13 @@ from workers.settlement.plan import position_of
 
 
 class StartReplay(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a start. `before` ends the filter; otherwise it ends now. `ids` are a selection."""
+    """The body of a start. `before` ends the filter; otherwise it ends now.
+
+    `ids` are a selection. It may not be empty: a caller that has selected nothing does not mean all.
+    """
 
     action: TaskAction = TaskAction.REPLAY
-    ids: Annotated[tuple[str, ...], Meta(max_length=IDS_MAX)] = ()
+    ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=IDS_MAX)] | UnsetType = UNSET
     before: str | None = None
 
 
@@ -91,7 +94,7 @@ class ReplaysPart:
         why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
         before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
         query = held.query_of(given, self._accounts, now_ms=now_ms)
-        query = structs.replace(query, before_ms=before_ms, ids=_ids(given.ids))
+        query = structs.replace(query, before_ms=before_ms, ids=() if given.ids is UNSET else _ids(given.ids))
         new = NewTask(action=given.action, query=query, rate=given.rate, by=by, why=why)
         task = await self._replays.start_replay(new, now_ms=now_ms)
         self._log.info("replay_started", replay=task.number, action=task.action.value, by=by, why=why)

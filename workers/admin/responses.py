@@ -178,8 +178,8 @@ def moment_ms(text: str, *, now_ms: int) -> int:
         return max(0, now_ms - int(ago.total_seconds() * 1000))
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise bad_request("a time must look like 24h (ago), or 2026-01-31T08:00:00Z")
-    return int(moment.astimezone(UTC).timestamp() * 1000)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return int(moment.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):  # the first and the last hours of the calendar are none in UTC
+        raise bad_request("a time must look like 24h (ago), or 2026-01-31T08:00:00Z") from None

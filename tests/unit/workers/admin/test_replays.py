@@ -81,6 +81,7 @@ async def test_selection_is_discarded_by_a_task_and_shown_with_its_failures() ->
         {"reason": "x", "rate": 501},
         {"reason": "x", "held_reason": "y"},
         {"reason": "x", "action": "apply"},
+        {"reason": "x", "ids": []},
         {"reason": "x", "ids": ["1234"]},
         {"reason": "x", "ids": ["0-1"] * 1001},
     ],

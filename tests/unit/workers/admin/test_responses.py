@@ -72,7 +72,10 @@ def test_time_is_a_span_before_now_or_an_iso_time(text: str, epoch_ms: int) -> N
     assert responses.moment_ms(text, now_ms=NOW_MS) == epoch_ms
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-01-31T08:00:00", "2026-01-31", "24"])
+@pytest.mark.parametrize(
+    "text",
+    ["yesterday", "2026-01-31T08:00:00", "2026-01-31", "24", "0001-01-01T00:00:00+08:00", "9999-12-31T23:59:59-08:00"],
+)
 def test_other_times_are_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(ApiError, match="24h"):
         responses.moment_ms(text, now_ms=NOW_MS)
