@@ -40,13 +40,14 @@ class Feed:
         return [row_codec.emitted(row) for row in found]
 
     async def _look(self, connection: SqlConnection) -> None:
-        noted = self._noted  # before anything is read, because another look may note something meanwhile
+        # Before anything is read, because another look may go on meanwhile.
+        noted, complete = self._noted, self._complete
         # First the number: a transaction that draws between the two statements may be noted without need, which only
         # costs time. The other way round, one that drew meanwhile would be missed.
         highest_drawn = await connection.fetchval(_HIGHEST_DRAWN)
         if highest_drawn == self._complete:
             return
-        if highest_drawn < self._complete:  # a promoted standby gives out numbers again of commits that it lacks
+        if highest_drawn < complete:  # a promoted standby gives out numbers again of commits that it lacks
             self._complete, self._noted, noted = 0, None, None
         drawing = frozenset([transaction for (transaction,) in await connection.fetch(_DRAWING)])
         if noted is not None and drawing.isdisjoint(noted[1]):

@@ -79,6 +79,28 @@ async def test_two_looks_at_once_each_judge_by_their_own_numbers() -> None:
     assert await numbers(feed, outbox, after=5) == [6, 7, 8, 9]
 
 
+async def test_look_that_another_one_overtakes_takes_nothing_back() -> None:
+    feed, outbox = Feed(), Outbox()
+    outbox.highest_drawn = 5
+    has_read, may_go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedConnection):
+        async def fetchval(self, query: str, *args: Any) -> Any:
+            answer = await super().fetchval(query, *args)
+            has_read.set()
+            await may_go_on.wait()
+            return answer
+
+    slow = asyncio.create_task(feed.after(Slow(outbox.answer), 0, 100))
+    await has_read.wait()
+    outbox.highest_drawn = 9
+    assert len(await numbers(feed, outbox)) == 9
+    outbox.highest_drawn, outbox.drawing = 10, ["3/100"]
+    may_go_on.set()
+    await slow
+    assert await numbers(feed, outbox, after=5) == [6, 7, 8, 9], "number 10 is not decided, and the others are"
+
+
 async def test_numbers_that_a_promoted_standby_gives_out_again_are_waited_for() -> None:
     feed, outbox = Feed(), Outbox()
     outbox.highest_drawn = 9
