@@ -107,6 +107,7 @@ class _Waiting:
         self.unlisted: list[_Span] = []  # spans of time whose list took too long, for the next looks
         self.failures = 0
         self.rests_until_s = 0.0
+        self.asked_at_s = 0.0  # when the last question about one of them began
 
     def add(self, number: str) -> None:
         """Add an order that has just become due, before those that wait."""
@@ -220,7 +221,9 @@ class Reconciliation:
             async with at_once:
                 await self._ask_of(name, waiting, until_s)
 
-        tasks = [asyncio.ensure_future(ask_of(*each)) for each in self._waiting.items() if each[1].orders]
+        # Those that were asked about longest ago first: accounts with long queues use the whole time of each look.
+        in_turn = sorted(self._waiting.items(), key=lambda each: each[1].asked_at_s)
+        tasks = [asyncio.ensure_future(ask_of(*each)) for each in in_turn if each[1].orders]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -236,6 +239,7 @@ class Reconciliation:
                 return
             number, tries = next(iter(waiting.orders.items()))
             await self._pace()
+            waiting.asked_at_s = self._now_s()
             try:
                 answer = await self._answered(account, number)
             except InfrastructureDown:

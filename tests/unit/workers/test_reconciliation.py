@@ -240,6 +240,26 @@ async def test_account_that_rests_delays_no_other() -> None:
     assert await town.after(AFTER_S + 1) == ["A-1", "A-1"]
 
 
+async def test_accounts_whose_questions_take_all_the_time_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "ACCOUNTS_AT_ONCE", 1)
+    town = Town("a", "b", "c")
+    town.sold(*(f"A-{number}" for number in range(9)))
+    town.now_ms += AFTER_S * 1000 + 1
+    town.now_s = 1.0
+    asked: list[str] = []
+
+    async def slow(account: Account, order: str, /) -> Answered:
+        asked.append(account.name)
+        town.now_s += 10
+        return Answered(kind=AnswerKind.UNPAID)
+
+    town.loop._ask = slow
+    await town.loop.look()
+    for _ in range(6):
+        await town.loop.ask_until(town.now_s + 10)
+    assert asked == ["a", "b", "c"] * 2
+
+
 async def test_only_the_leader_asks() -> None:
     town = Town()
     town.sold("A-1")
