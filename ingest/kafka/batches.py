@@ -3,8 +3,10 @@
     append ─► open batch of the partition ─► round: one request a broker ─► acknowledgement ─► each append ends
 
 A broker gets one round at a time. What arrives meanwhile shares the next, so under load many records share a request,
-and a lone record waits for nothing. A broker that does not answer delays no other broker, and a partition without an
-answer delays the others of its broker for `ROUND_S` at most.
+and a lone record waits for nothing. The next round leaves `PAUSE_S` after the acknowledgement: the senders that have
+just been answered send again, and would otherwise take turns with those that wait, in rounds of half the size. A broker
+that does not answer delays no other broker, and a partition without an answer delays the others of its broker for
+`ROUND_S` at most.
 
 A sender's wait and its record end at different times. The wait ends with the record, at its deadline, or when the
 sender is cancelled. The record ends with its batch and not before. Until then it uses memory and may still be written,
@@ -22,6 +24,7 @@ from schemas.record_format import Record
 
 Delivered = asyncio.Future[Any]
 ROUND_S = 0.1
+PAUSE_S = 0.002  # a tenth less CPU and no more latency with 16 to 64 senders; with more, rounds are full anyhow
 SWEEP_S = 0.02  # minimum time between two checks of the deadlines
 
 
@@ -93,9 +96,10 @@ class Batches:
         self._in_flight: dict[ProducerBatch, None] = {}  # all, sent or not, oldest first
         self._unsent: dict[int, list[ProducerBatch]] = {}  # by partition; records are added to the last one
         self._sent: dict[int, ProducerBatch] = {}  # by partition: one at a time, so that its records stay in order
-        self._busy_until_s: dict[int, float] = {}  # by broker, while a round to it is not acknowledged
+        self._rounds: dict[int, asyncio.TimerHandle] = {}  # by broker: a round that is not acknowledged, and its limit
+        self._pausing: set[int] = set()  # brokers that have just acknowledged a round
+        self._waiting: set[int] = set()  # partitions found to wait for their broker; looked at again when one is free
         self._is_round_due = False
-        self._round_timer: asyncio.TimerHandle | None = None
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None  # while `flush` waits
 
@@ -124,7 +128,7 @@ class Batches:
         append = Append(due_s)
         batch.appends.append(append)
         batch.bytes += size
-        if not self._is_round_due:
+        if not self._is_round_due and partition not in self._waiting:
             self._round_soon()
         if self._sweep_timer is None:
             self._sweep_timer = self._loop.call_at(due_s, self._sweep)
@@ -154,24 +158,23 @@ class Batches:
         self._loop.call_soon(self._round)
 
     def _round(self) -> None:
-        """Send the next batch of each partition, unless its broker has yet to acknowledge the last round."""
+        """Send the next batch of each partition, unless its broker has yet to acknowledge the last round, or pauses."""
         self._is_round_due = False
-        now_s = self._loop.time()
         reached: set[int] = set()
-        is_waiting = False
-        for partition in [each for each in self._unsent if each not in self._sent]:
+        for partition in [each for each in self._unsent if each not in self._sent and each not in self._waiting]:
             leader = self._producer.leader(partition)
-            if leader is not None and self._busy_until_s.get(leader, now_s) > now_s:
-                is_waiting = True
-                continue
-            if self._send(partition, leader) and leader is not None:
+            if leader in self._rounds or leader in self._pausing:
+                self._waiting.add(partition)
+            elif self._send(partition, leader) and leader is not None:
                 reached.add(leader)
-        self._busy_until_s.update(dict.fromkeys(reached, now_s + ROUND_S))
-        if is_waiting and self._round_timer is None:
-            self._round_timer = self._loop.call_later(ROUND_S, self._round_at_last)
+        for broker in reached:
+            self._rounds[broker] = self._loop.call_later(ROUND_S, self._free, broker)
 
-    def _round_at_last(self) -> None:
-        self._round_timer = None
+    def _free(self, broker: int) -> None:
+        """Send the next round to a broker that has paused, or that has not acknowledged the last one in time."""
+        self._rounds.pop(broker, None)
+        self._pausing.discard(broker)
+        self._waiting.clear()
         self._round()
 
     def _send(self, partition: int, leader: int | None) -> bool:
@@ -194,12 +197,19 @@ class Batches:
         if self._sent.get(batch.partition) is not batch:
             return  # it was ended with its producer
         del self._sent[batch.partition]
-        if batch.leader is not None:
-            self._busy_until_s.pop(batch.leader, None)
-        if self._unsent and not self._is_round_due:
-            self._round_soon()
+        self._go_on_after(batch.leader)
         self._on_end(error, len(batch.appends))
         self._end(batch, None if error is None else f"unknown whether written: {error!r}")
+
+    def _go_on_after(self, broker: int | None) -> None:
+        """Begin a broker's pause when the first batch of its round has ended. Batches that end later begin no other."""
+        limit = self._rounds.pop(broker, None) if broker is not None else None
+        if broker is not None and limit is not None:
+            limit.cancel()
+            self._pausing.add(broker)
+            self._loop.call_later(PAUSE_S, self._free, broker)
+        elif broker not in self._pausing and self._unsent and not self._is_round_due:
+            self._round_soon()
 
     def _end(self, batch: ProducerBatch, refusal: str | None) -> None:
         self._in_flight.pop(batch, None)
@@ -211,7 +221,11 @@ class Batches:
 
     async def flush(self, *, within_s: float) -> None:
         """Send the rest, and return when all records have ended, or after `within_s`."""
-        self._busy_until_s.clear()
+        for limit in self._rounds.values():
+            limit.cancel()
+        self._rounds.clear()
+        self._pausing.clear()
+        self._waiting.clear()
         self._round()
         if self._in_flight:
             self._idle = self._loop.create_future()

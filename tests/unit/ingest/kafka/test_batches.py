@@ -85,12 +85,30 @@ async def test_records_of_a_round_on_its_way_share_the_next(kit: Kit) -> None:
     assert kit.sent == [("N1", 0)], "the broker has a round"
     kit.producer.under_way[0].set_result(None)
     await first
+    later.append(kit.append(1, name="N5"))
     await kit.turn()
-    assert kit.sent[1:] == [("N2", 0), ("N3 N4", 1)]
+    assert kit.sent == [("N1", 0)], "the broker pauses, so that senders who were just answered share the round"
+    await until(lambda: len(kit.sent) == 3)
+    assert kit.sent[1:] == [("N2", 0), ("N3 N4 N5", 1)]
     for delivered in kit.producer.under_way[1:]:
         delivered.set_result(None)
     for append in later:
         await append
+
+
+async def test_broker_that_pauses_delays_no_other(kit: Kit) -> None:
+    kit.producer.leaders = {1: 2}
+    kit.append(0)
+    await kit.turn()
+    kit.producer.under_way[0].set_result(None)
+    waiting = kit.append(0, name="N2")
+    await asyncio.sleep(0)
+    kit.append(1, name="N3")
+    await kit.turn()
+    assert kit.sent == [("N1", 0), ("N3", 1)]
+    await until(lambda: len(kit.sent) == 3)
+    kit.producer.under_way[2].set_result(None)
+    await waiting
 
 
 async def test_silent_broker_delays_no_other(kit: Kit) -> None:
@@ -133,7 +151,7 @@ async def test_full_batch_goes_first(kit: Kit) -> None:
     kit.producer.room = 2
     appends = [kit.append(name=f"N{number}") for number in range(5)]
     for sent in range(3):
-        await kit.turn()
+        await until(lambda: len(kit.sent) == sent + 1)  # noqa: B023
         kit.producer.under_way[sent].set_result(None)
     for append in appends:
         await append
