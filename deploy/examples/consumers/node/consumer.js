@@ -133,10 +133,10 @@ async function main() {
   }
   // kafkajs starts again after errors that may pass. After another one, end: a service manager starts a fresh process.
   follower.on(follower.events.CRASH, ({ payload }) => payload.restart || process.exit(exitCode));
-  follower.on(follower.events.CONNECT, () => console.error("consumer joining the group"));
   follower.on(follower.events.GROUP_JOIN, () => console.error("consumer following"));
   await follower.connect();
   await follower.subscribe({ topic: `${options.prefix}.order.event.v1`, fromBeginning: true });
+  console.error("consumer joining the group");
   await follower.run({
     autoCommitThreshold: 100,
     eachMessage: async ({ message }) => {
