@@ -111,12 +111,12 @@ def list_(
     if output == "json":
         terminal.as_json(answer)
     elif not answer["imports"]:
-        typer.echo("No bill was compared yet.", err=True)
+        terminal.note("No bill was compared yet.")
     else:
         columns = ("no", "account", "first day", "result", "uncertain", "at (UTC)", "file")
         terminal.table("", columns, [_listed(each) for each in answer["imports"]])
         if answer["before"] is not None:
-            typer.echo(f"There may be more: --before {answer['before']}", err=True)
+            terminal.note(f"There may be more: --before {answer['before']}")
 
 
 def show(
@@ -187,7 +187,7 @@ def _print(result: dict[str, Any], most: int) -> None:
         columns = ("order", "difference", "in the bill", "here", "at (UTC)", "detail")
         terminal.table("", columns, [_difference(each) for each in listed[:most]])
         if sum(report["counts"].values()) > most or len(listed) > most:
-            typer.echo(f"There are more: `alipay-notify bill show {shown['number']} --limit 1000`", err=True)
+            terminal.note(f"There are more: `alipay-notify bill show {shown['number']} --limit 1000`")
     terminal.line("Result", _result(shown))
     if result.get("replaces"):
         terminal.line("Replaces", f"the report of the same file of {terminal.moment(result['replaces'])} (UTC)")
@@ -197,7 +197,7 @@ def _print(result: dict[str, Any], most: int) -> None:
                       f"{asked['known']} are known already, of which Alipay is asked about those that wait and changed "
                       f"in the last three days; {asked['unusable']} have no usable number")  # fmt: skip
     elif report["counts"].get("payment_only_in_bill") and "replaces" in result:
-        typer.echo("`--ask` has Alipay asked about the orders that only the bill has.", err=True)
+        terminal.note("`--ask` has Alipay asked about the orders that only the bill has.")
 
 
 def _notes(report: dict[str, Any]) -> list[tuple[str, str]]:

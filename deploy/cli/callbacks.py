@@ -72,7 +72,7 @@ def list_(url: admin.Url = admin.DEFAULT_URL, token: admin.Token = "", output: t
     if output == "json":
         terminal.as_json(answer)
     elif not answer["endpoints"]:
-        typer.echo("There is no endpoint. ALIPAY_NOTIFY_CALLBACKS names the file with them.", err=True)
+        terminal.note("There is no endpoint. ALIPAY_NOTIFY_CALLBACKS names the file with them.")
     else:
         columns = ("endpoint", "state", "pending", "oldest (UTC)", "last delivered (UTC)", "url", "why")
         terminal.table("", columns, [_endpoint(each) for each in answer["endpoints"]])
@@ -101,12 +101,12 @@ def deliveries(
         terminal.as_json(answer)
         return
     if not answer["deliveries"]:
-        typer.echo("No such delivery is in the log.", err=True)
+        terminal.note("No such delivery is in the log.")
         return
     columns = ("number", "event", "type", "state", "attempts", "last attempt (UTC)", "next (UTC)", "detail")
     terminal.table("", columns, [_delivery(each) for each in answer["deliveries"]])
     if answer["before"] is not None:
-        typer.echo(f"There may be more: --before {answer['before']}", err=True)
+        terminal.note(f"There may be more: --before {answer['before']}")
 
 
 def resend(

@@ -91,7 +91,7 @@ def status(
     else:
         terminal.table("", ("step", "kind", "state"), [[*row.values()] for row in rows])
         if applied > steps[-1].number:
-            typer.echo(
+            terminal.text(
                 f"The database is at step {applied}: a later release has upgraded it, and this release works with it."
             )
     raise typer.Exit(exits.FOUND_WRONG if applied < steps[-1].number else exits.DONE)

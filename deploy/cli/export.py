@@ -97,4 +97,4 @@ def _print(directory: Path, written: list[Path], same: list[Path], output: str) 
     for path in written:
         typer.echo(terminal.plain(directory / path))
     unchanged = f", {len(same)} were there already" if same else ""
-    typer.echo(f"{len(written)} files written{unchanged}", err=True)
+    terminal.note(f"{len(written)} files written{unchanged}")

@@ -102,7 +102,7 @@ class _Questions:
             typed = str(typer.prompt(question, default=usual, err=True)).strip()
             if not (wrong := fault(typed)):
                 return typed
-            typer.echo(f"  {terminal.plain(wrong)}", err=True)
+            terminal.note(wrong, label="  ")
 
 
 def _is_terminal() -> bool:

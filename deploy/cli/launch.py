@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from deploy import exits
+from deploy.cli import terminal
 
 if TYPE_CHECKING:
     from deploy.logs import LogWriter
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 def refuse(why: str, faults: list[str], code: int) -> NoReturn:
     """Print every fault on stderr and exit with `code`; `why` continues the words "alipay-notify"."""
-    typer.echo(f"alipay-notify {why}:", err=True)
+    terminal.note(f"alipay-notify {why}:")
     for fault in faults:
-        typer.echo(f"  - {fault}", err=True)
+        for number, line in enumerate(fault.splitlines()):
+            terminal.note(line, label="    " if number else "  - ")
     raise typer.Exit(code)
 
 

@@ -304,7 +304,7 @@ def _end(result: Result, output: str) -> None:
     from deploy.load import report
 
     for warning in report.warnings(result):
-        typer.echo(warning, err=True)
+        terminal.note(warning)
     if output == "json":
         terminal.as_json(report.as_json(result))
     else:

@@ -93,7 +93,7 @@ def documents(names: EventNames | None = None, topic_prefix: str | None = None) 
     names, prefix = names or EventNames(), topic_prefix or topics.PREFIX
     files = json_schemas.documents(names) | examples.documents(names, prefix=prefix)
     if find_spec("yaml") is None:
-        typer.echo("asyncapi.yaml is left out: it needs the extra `cluster`", err=True)
+        terminal.note("asyncapi.yaml is left out: it needs the extra `cluster`")
         return files
     from deploy.contract import asyncapi
 

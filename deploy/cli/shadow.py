@@ -273,11 +273,11 @@ def _name_bad_lines(bad: list[tuple[int, str]], count: int) -> None:
     """Name the first lines that were left out, and exit if there are any."""
     if not count:
         return
-    typer.echo(f"{count} lines were left out:", err=True)
+    terminal.note(f"{count} lines were left out:")
     for number, fault in bad:
-        typer.echo(terminal.plain(f"  line {number} {fault}"), err=True)
+        terminal.note(f"line {number} {fault}", label="  ")
     if count > len(bad):
-        typer.echo(f"  and {count - len(bad)} more", err=True)
+        terminal.note(f"and {count - len(bad)} more", label="  ")
     raise typer.Exit(exits.FOUND_WRONG)
 
 
@@ -297,6 +297,6 @@ def _print(found: ShadowReport) -> None:
     ]
     terminal.table("", columns, rows)
     if (left := found.differences - len(found.shown)) > 0:
-        typer.echo(f"{left} more; see --limit", err=True)
+        terminal.note(f"{left} more; see --limit")
     for kind, reason, advice in dict.fromkeys((each.kind.value, each.reason, each.advice) for each in found.shown):
         terminal.line(f"{kind} {reason}", advice)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -24,6 +24,8 @@ Output = Annotated[
 ]
 
 PIPE_WIDTH = 100_000
+LABEL_WIDTH = 13
+PAIR_LABEL_MAX = 28  # longer names move only their own values
 
 _STYLES = {
     "PAID": "bold green", "FINISHED": "bold green", "CLOSED": "bold", "WAITING": "yellow",
@@ -49,8 +51,8 @@ def console() -> Console:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print the rows as a table; statuses and dispositions get their colour.
 
-    Nothing is cut, and no id is folded. If the rows are wider than the terminal, prose is wrapped at blanks.
-    If that is not enough, the last columns follow below each row, with their headings.
+    Nothing is cut, and no id is folded. If the rows are wider than the terminal, prose is wrapped at blanks. If that is
+    not enough, columns that do not fit follow below each row, with their headings.
     """
     from deploy.cli import table_layout
 
@@ -74,24 +76,52 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def line(label: str, value: object) -> None:
+def line(label: str, value: object, *, label_width: int = LABEL_WIDTH) -> None:
     """Print one labelled value. A longer text goes on below it, on a terminal; no word is folded."""
     from rich.text import Text
 
     from deploy.cli import table_layout
 
-    text = plain(value)
-    shown = Text(text, style=_STYLES.get(text, ""))
-    table_layout.hanging(console(), Text(f"{label:<13} ", style="bold"), shown)
+    shown = plain(value)
+    styled = Text(shown, style=_STYLES.get(shown, ""))
+    table_layout.hanging(console(), Text(f"{label:<{label_width}} ", style="bold"), styled)
 
 
-def words(values: Iterable[object]) -> None:
-    """Print the values, separated by commas, on as many lines as a terminal needs; no value is folded."""
+def pairs(title: str, values: Mapping[str, object]) -> None:
+    """Print named values below a title, one on each line."""
+    from rich.text import Text
+
+    console().print(Text(f"\n{title}", style="bold"))
+    width = min(max(map(len, values), default=0), PAIR_LABEL_MAX)
+    for name, value in values.items():
+        line(f"  {plain(name)}", value, label_width=width + 2)
+
+
+def note(value: object, *, label: str = "") -> None:
+    """Print a text for the operator on stderr, wrapped at blanks on a terminal."""
+    if not sys.stderr.isatty():
+        typer.echo(f"{label}{plain(value)}", err=True)
+        return
+    from rich.console import Console
     from rich.text import Text
 
     from deploy.cli import table_layout
 
-    table_layout.hanging(console(), Text(""), Text(plain(joined(values))))
+    table_layout.hanging(Console(stderr=True, highlight=False), Text(label), Text(plain(value)))
+
+
+def text(value: object) -> None:
+    """Print a text, wrapped at blanks on a terminal; no word is folded."""
+    from rich.text import Text
+
+    from deploy.cli import table_layout
+
+    table_layout.hanging(console(), Text(""), Text(plain(value)))
+
+
+def words(values: Iterable[object]) -> None:
+    """Print the values, separated by commas, on as many lines as a terminal needs; no value is folded."""
+    text(joined(values))
 
 
 def plain(value: object) -> str:
@@ -100,9 +130,9 @@ def plain(value: object) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
-def moment(text: object) -> str:
+def moment(iso: object) -> str:
     """Return an ISO time in the form `2026-01-31 08:00:00`, in UTC."""
-    return "" if text is None else str(text)[:19].replace("T", " ")
+    return "" if iso is None else str(iso)[:19].replace("T", " ")
 
 
 def joined(values: Any) -> str:
@@ -110,14 +140,15 @@ def joined(values: Any) -> str:
     return ", ".join(str(value) for value in values or ())
 
 
-def fail(text: object, code: int = exits.FAILED) -> NoReturn:
+def fail(value: object, code: int = exits.FAILED) -> NoReturn:
     """Print the error on stderr and exit with `code`."""
-    typer.echo(plain(text), err=True)
+    note(value)
     raise typer.Exit(code)
 
 
-def fail_in_lines(text: str, lines: Iterable[str], code: int = exits.FAILED) -> NoReturn:
+def fail_in_lines(first: str, lines: Iterable[str], code: int = exits.FAILED) -> NoReturn:
     """Print the error and its details on stderr, one line each, and exit with `code`."""
-    for each in (text, *(f"  {line}" for line in lines)):
-        typer.echo(plain(each), err=True)
+    note(first)
+    for each in lines:
+        note(each, label="  ")
     raise typer.Exit(code)

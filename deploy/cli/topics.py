@@ -84,7 +84,7 @@ def apply(
     reports = _reports(kafka, topic_prefix, development=development, yes=yes)
     _show(reports, output)
     if not yes and output == "table" and any(each.outcome.value == "would change" for each in reports):
-        typer.echo("Dry run. Nothing was changed; --yes applies the changes.", err=True)
+        terminal.note("Dry run. Nothing was changed; --yes applies the changes.")
     raise typer.Exit(_code({each.outcome.value for each in reports}))
 
 

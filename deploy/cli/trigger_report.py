@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from deploy.sandbox.scenario import Scenario
     from deploy.sandbox.world import World
 
-_WIDTH = 80
-_NAME_WIDTH = 24
+_NAME_WIDTH = 26
 
 
 def list_(known: Sequence[Scenario], output: str) -> None:
@@ -36,10 +34,7 @@ def list_(known: Sequence[Scenario], output: str) -> None:
     for heading, group in scenario.grouped(known).items():
         typer.echo(heading)
         for each in group:
-            text = f"{each.tells} [{each.expectation()}]"
-            lines = textwrap.wrap(text, _WIDTH - _NAME_WIDTH - 3, break_on_hyphens=False)
-            for index, line in enumerate(lines):
-                typer.echo(f"  {'' if index else each.name:{_NAME_WIDTH}} {line}")
+            terminal.line(f"  {each.name}", f"{each.tells} [{each.expectation()}]", label_width=_NAME_WIDTH)
         typer.echo("")
 
 
@@ -50,7 +45,7 @@ def ends(courses: Sequence[Course], differences: Sequence[str], output: str, *, 
         verdict = (" (it is so)" if not differences else " (it is not so)") if checked else ""
         typer.echo(f"expected end: {'; '.join(promised)}{verdict}")
     for each in differences:
-        typer.echo(terminal.plain(each), err=True)
+        terminal.note(each)
 
 
 def attempts(made: Sequence[Attempt], output: str) -> None:
@@ -79,14 +74,11 @@ def advise(attempts: Sequence[Attempt], world: World) -> None:
     """Print what to check if there was no answer, or if the receiver does not know this sandbox's keys."""
     unexpected = [each for each in attempts if not each.as_expected]
     if any(each.status is None for each in unexpected):
-        typer.echo(
-            "No receiver answers. Start one with `alipay-notify up`, or give its address with --to URL.", err=True
-        )
+        terminal.note("No receiver answers. Start one with `alipay-notify up`, or give its address with --to URL.")
     elif any(each.status in (401, 404) for each in unexpected):
-        typer.echo(
+        terminal.note(
             "The receiver may have other accounts than this sandbox. Start it with "
             f"ALIPAY_NOTIFY_ACCOUNTS={world.accounts_file}, or use its sandbox with --dir DIR.",
-            err=True,
         )
 
 

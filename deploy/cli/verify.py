@@ -37,6 +37,7 @@ line, a log line, a curl command; or a Return's address. - is standard input.
 The verdict is the receiver's. Variants of the text and other keys are tried only to name the cause, never to accept.
 """
 _EPILOG = "Exit codes: 0 accepted, 1 could not be checked, 2 wrong usage, 3 refused."
+_LABEL_WIDTH = 14
 
 
 def register(app: typer.Typer) -> None:
@@ -125,7 +126,7 @@ def _accounts(path: Path, wanted: str) -> tuple[dict[str, Account], dict[str, Ke
                 raise
             faults += bad.faults
     for fault in faults:
-        typer.echo(f"{fault}: the keys of this account are not tried", err=True)
+        terminal.note(f"{fault}: the keys of this account are not tried")
     if not rings:
         raise BadAccounts(faults)
     return known, rings
@@ -166,18 +167,13 @@ def _fail(faults: list[str]) -> NoReturn:
 
 
 def _print_table(explanation: Explanation) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     console = terminal.console()
     console.print(Text("authentic", "bold green") if explanation.accepted else Text("refused", "bold red"))
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
     for name, value in _rows(explanation):
         if value:
-            table.add_row(name, Text(value))
-    console.print(table)
+            terminal.line(name, value, label_width=_LABEL_WIDTH)
     if explanation.signed_text:
         # Below the table and never folded, because a copy of it must be the exact text that was signed.
         console.print(Text("signed text", "bold"))
@@ -193,10 +189,10 @@ def _rows(explanation: Explanation) -> list[tuple[str, str]]:
         ("what to do", explanation.remedy),
         ("account", explanation.account),
         ("read as", explanation.read_as if explanation.read_as != "body" else ""),
-        ("ignored", terminal.plain(", ".join(explanation.ignored))),
+        ("ignored", ", ".join(explanation.ignored)),
         ("reason", explanation.reason.value if explanation.reason else ""),
         ("key", explanation.key),
-        ("sign_type", terminal.plain(explanation.sign_type)),
+        ("sign_type", explanation.sign_type),
         ("valid with", terminal.joined(each.variant.value for each in tried if each.holds)),
         ("not valid with", terminal.joined(each.variant.value for each in tried if not each.holds)),
     ]

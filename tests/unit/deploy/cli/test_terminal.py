@@ -54,3 +54,31 @@ def test_progress_is_silent_if_stderr_is_no_terminal(capsys: pytest.CaptureFixtu
     with terminal.progress("replaying", 2) as advance:
         advance(2)
     assert capsys.readouterr().err.strip() == ""
+
+
+def test_notes_are_plain_in_a_pipe_and_wrapped_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "No server answers here. Start one with `alipay-notify up`, or give its address with --admin URL."
+    terminal.note(text, label="  - ")
+    assert capsys.readouterr().err == f"  - {text}\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal.note(text, label="  - ")
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(" ".join(lines).split()) == f"- {text}"
+
+
+def test_named_values_stand_beside_their_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    terminal.pairs("Fields", {"trade_no": "2" * 28, "subject\x1b": "门票 [bold]", "n" * 40: "x"})
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "",
+        "Fields",
+        f"  {'trade_no':<28} {'2' * 28}",
+        f"  {'subject' + chr(92) + 'u001b':<28} 门票 [bold]",
+        f"  {'n' * 40} x",
+    ]

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.thread_receiver import ThreadReceiver
+from tests.unit.deploy.cli.commands import run as run_with
 from tests.unit.deploy.cli.commands import run_here as run
 
 
 def test_scenarios_are_listed_by_family_in_eighty_columns() -> None:
-    output = run("trigger", "--list").output
+    output = run_with({"COLUMNS": "80"}, "trigger", "--list").output
     assert output.index("Every family") < output.index("\n  paid ") < output.index("Antom (antom)")
     assert all(len(line) <= 80 for line in output.splitlines())
 
