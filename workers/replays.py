@@ -119,6 +119,13 @@ class ReplayTask(Struct, frozen=True, kw_only=True):
         return self.done + (0 if self.action is TaskAction.REPLAY else sum(self.failures.values()))
 
 
+class TaskList(Struct, frozen=True, kw_only=True):
+    """The newest tasks, newest first, and the number of older ones."""
+
+    tasks: Sequence[ReplayTask]
+    more: int
+
+
 class ReplaysPort(Protocol):
     """The tasks, for the API and the loop."""
 
@@ -127,8 +134,8 @@ class ReplaysPort(Protocol):
 
     async def replay(self, number: int) -> ReplayTask | None: ...
 
-    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
-        """Return the newest tasks with a number below `before`, newest first."""
+    async def replays(self, limit: int, before: int | None = None) -> TaskList:
+        """Return the newest tasks with a number below `before`."""
 
     async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
         """Return the oldest task that is not ended, of those without these numbers."""

@@ -26,7 +26,22 @@ TIMEOUT_S = 10.0
 PATIENCE_S = 60.0  # from the first of the requests without an answer to the begin of the last
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 8.0
 _PASSING = (0, 502, 503, 504)  # statuses; 0 is no answer
+PAGE = 1000  # rows of one request
 _HELD_ID = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
+
+# By the code of the error answer.
+_NEXT_STEPS = {
+    "unknown_path": (
+        "Perhaps this is the admin port of a receiver or a worker, or of another release: give that of `up` or "
+        "`console` with --admin URL or ALIPAY_NOTIFY_ADMIN."
+    ),
+    "unknown_order": "`alipay-notify find NUMBER` looks in all accounts.",
+    "unknown_held": "`alipay-notify held list` shows the ids.",
+    "unknown_replay": "`alipay-notify held tasks` shows the ids.",
+    "unknown_endpoint": "`alipay-notify callbacks list` shows the names.",
+    "unknown_bill": "`alipay-notify bill list` shows the numbers.",
+    "unavailable": "`alipay-notify doctor` looks for the cause.",
+}
 
 Url = Annotated[
     str,
@@ -121,7 +136,7 @@ class AdminClient:
                 "port with --admin URL or ALIPAY_NOTIFY_ADMIN."
             )
         if status >= 400:
-            raise AdminApiError(_error_text(answer, status), status=status)
+            raise AdminApiError(_error_text(answer, status, has_token=bool(self._token)), status=status)
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
@@ -176,6 +191,25 @@ class PatientClient(AdminClient):
                 return answer
 
 
+def listed(api: AdminClient, *path: str, rows: str, limit: int | None, **filters: str | None) -> dict[str, Any]:
+    """Return the answer of the last page that was asked for, with the rows of all of them; no limit is all.
+
+    `next` in it is null if there are no more.
+
+    Raises:
+        AdminApiError: as `AdminClient.get`.
+    """
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+        answer = api.get(*path, **filters, limit=wanted, cursor=cursor)
+        found += answer[rows]
+        cursor = answer["next"]
+        if cursor is None or (limit is not None and len(found) >= limit):
+            return answer | {rows: found}
+
+
 def fail(error: AdminApiError) -> NoReturn:
     """Print the error and exit: 2 if the request itself was wrong, else 1."""
     terminal.fail(error, exits.WRONG_USAGE if error.status == 400 else exits.FAILED)
@@ -213,11 +247,14 @@ def _path(parts: tuple[str, ...]) -> str:
     return "/api/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def _error_text(answer: Mapping[str, Any], status: int) -> str:
-    detail = str(answer.get("detail") or f"the API answered {status}")
+def _error_text(answer: Mapping[str, Any], status: int, *, has_token: bool) -> str:
+    """Return the server's text, and the next step unless the text names one."""
+    detail, code = str(answer.get("detail") or f"the API answered {status}"), str(answer.get("error"))
     if status == 401:
-        return f"{detail}. Give the token's file with --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
-    return detail
+        step = "The token that was given is another one: check" if has_token else "Give the token's file with"
+        return f"{detail}. {step} --token-file FILE or ALIPAY_NOTIFY_ADMIN_TOKEN_FILE."
+    step = _NEXT_STEPS.get(code, "")
+    return f"{detail}. {step}" if step and "alipay-notify" not in detail else detail
 
 
 def checked_held_id(id_: str) -> str:

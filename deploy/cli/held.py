@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -13,8 +14,6 @@ from deploy import exits
 from deploy.cli import admin, held_outside, held_replays, terminal
 from deploy.cli.admin import AdminApiError, AdminClient
 from workers.admin import page_times
-
-PAGE = 1000
 
 _LIST_HELP = """List held notifications, oldest first.
 
@@ -118,30 +117,25 @@ def list_held(
     filters = {"account": account, "auth_app_id": auth_app_id, "order": order}
     filters |= {"disposition": disposition, "reason": reason, "since": since}
     filters |= {"resolved": "true"} if resolved else {"snoozed": "true" if snoozed else "false"}
-    api = AdminClient(url, token=token)
-    rows: list[dict[str, Any]] = []
-    cursor: str | None = None
     try:
-        while True:
-            wanted = PAGE if all_ else min(PAGE, limit - len(rows))
-            answer = api.get("held", **filters, limit=wanted, cursor=cursor)
-            rows += answer["held"]
-            cursor = answer["next"]
-            if cursor is None or (not all_ and len(rows) >= limit):
-                break
+        answer = admin.listed(
+            AdminClient(url, token=token), "held", rows="held", limit=None if all_ else limit, **filters
+        )
     except AdminApiError as error:
         admin.fail(error)
+    rows = answer["held"]
     if output == "json":
-        terminal.as_json(answer | {"held": rows})
+        terminal.as_json(answer)
     elif not rows:
-        typer.echo("Nothing is held.", err=True)
+        terminal.note("Nothing is held.")
     else:
-        columns = ("id", "held for", "account", "order", "amount", "", "reason", "next retry (UTC)", "detail")
+        columns = ("id", "held for", "account", "order", "amount", "", "reason")
+        columns += ("resolution" if resolved else "next retry (UTC)", "detail")
         terminal.table("", columns, [_row(held, time.time()) for held in rows])
-        if cursor is not None:
-            typer.echo(f"{len(rows):,} of {answer['total']:,}; --all lists all.", err=True)
+        if answer["next"] is not None:
+            terminal.note(f"{len(rows):,} of {answer['total']:,}; --all lists all.")
     if not snoozed and answer.get("snoozed") and output != "json":  # a server of an earlier release has none
-        typer.echo(f"{answer['snoozed']:,} snoozed are not listed; --snoozed lists them.", err=True)
+        terminal.note(f"{answer['snoozed']:,} snoozed are not listed; --snoozed lists them.")
 
 
 def show(
@@ -322,6 +316,10 @@ def _amount(held: dict[str, Any]) -> str:
 
 def _print(held: dict[str, Any]) -> None:
     terminal.line("Reason", f"{held['detail'] or held['reason']} ({held['reason']})")
+    if contradiction := held.get("contradiction"):  # a server of an earlier release has none
+        refunded = f", of which {contradiction['refunded']} are refunded" if contradiction["refunded"] else ""
+        terminal.line("It says", contradiction["said"])
+        terminal.line("Known", f"{contradiction['known']}{refunded} ({contradiction['source']})")
     terminal.line("Held", f"{held['id']} of {admin.owner(held)}")
     terminal.line("Disposition", held["disposition"])
     terminal.line("Order", held["order"] or "none is named")
@@ -329,17 +327,40 @@ def _print(held: dict[str, Any]) -> None:
     terminal.line("Notification", held["notification_id"])
     if held.get("received_at"):
         terminal.line("Received", f"{terminal.moment(held['received_at'])} UTC, acknowledged, not sent again")
+    if held.get("deliveries") is not None:
+        terminal.line("Deliveries", held["deliveries"])
     terminal.line("Since", f"{terminal.moment(held['first_at'])} UTC")
     terminal.line("Attempts", f"{held['attempts']}, {held['replays']} by operators")
-    if held["resolution"]:
-        terminal.line("Resolved", f"{held['resolution']} {held['by']} {held['why']}")
-    elif held.get("snoozed_until"):
-        snooze = f"{terminal.moment(held['snoozed_until'])}, by {held['snoozed_by']}: {held['snoozed_why']}"
-        terminal.line("Snoozed until", snooze)
-    signature = held["signature"]
-    terminal.line("Signature", "valid, verified now" if signature["authentic"] else signature["detail"])
-    terminal.table("Fields", ("name", "value"), held["fields"].items())
-    terminal.table("Record headers", ("name", "value"), held["headers"].items())
+    for label, text in _coming(held):
+        terminal.line(label, text)
+    partition, _, offset = held["id"].partition("-")
+    terminal.line("Record", f"offset {offset} of partition {partition}")
+    terminal.line("Signature", _verdict(held["signature"]))
+    terminal.pairs("Fields", held["fields"])
+    terminal.pairs("Record headers", held["headers"])
     hidden = ", with personal data hidden (--reveal shows it)" if held.get("masked") else ""
     typer.echo(f"\nSigned bytes{hidden}:")
     typer.echo(terminal.plain(base64.b64decode(held["body_base64"]).decode("utf-8", "backslashreplace")))
+
+
+def _coming(held: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what comes next: a retry and the end of retries, the end of a snooze, or how it was resolved."""
+    if held["resolution"]:
+        done = f"{held['resolution']} on {terminal.moment(held['resolved_at'])} UTC"
+        yield "Resolved", f"{done} by {held['by']}: {held['why']}" if held["by"] else done
+        return
+    if held["waits_for"]:
+        yield "Waits for", held["waits_for"]
+    next_ = f"{terminal.moment(held['due_at'])} UTC" if held["due_at"] else "none: it needs a decision"
+    yield "Next attempt", next_
+    if held.get("gives_up_at"):
+        yield "Gives up", f"not before {terminal.moment(held['gives_up_at'])} UTC"
+    if held.get("snoozed_until"):
+        until = terminal.moment(held["snoozed_until"])
+        yield "Snoozed until", f"{until} UTC, by {held['snoozed_by']}: {held['snoozed_why']}"
+
+
+def _verdict(signature: dict[str, Any]) -> str:
+    if not signature["authentic"]:
+        return str(signature["detail"])
+    return "valid, verified now" + (f" by key {signature['key_id']}" if signature.get("key_id") else "")

@@ -25,6 +25,7 @@ _LIST_HELP = """List the newest tasks over many held notifications.
 worker and survives restarts.
 
     alipay-notify held tasks
+    alipay-notify held tasks --limit 100 --before 31
     alipay-notify held tasks show 7
     alipay-notify held tasks cancel 7
     alipay-notify held tasks resume 7
@@ -59,6 +60,7 @@ def register(group: typer.Typer) -> None:
 def list_tasks(
     context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Largest number of tasks.")] = 20,
+    before: Annotated[int | None, typer.Option(min=1, help="Only those below this id: the next page.")] = None,
     url: admin.Url = admin.DEFAULT_URL,
     token: admin.Token = "",
     output: terminal.Output = "table",
@@ -67,16 +69,18 @@ def list_tasks(
     if context.invoked_subcommand is not None:
         return
     try:
-        answer = AdminClient(url, token=token).get("held", "tasks", limit=limit)
+        answer = AdminClient(url, token=token).get("held", "tasks", limit=limit, before=before)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
         terminal.as_json(answer)
     elif not answer["tasks"]:
-        typer.echo("No task was started.", err=True)
+        terminal.note("No task was started.")
     else:
         columns = ("id", "action", "state", "done", "applied", "known", "held", "failed", "started (UTC)", "by")
         terminal.table("", columns, [_row(task) for task in answer["tasks"]])
+        if answer.get("more"):  # a server of an earlier release does not count them
+            terminal.note(f"{answer['more']:,} more: --before {answer['tasks'][-1]['id']}")
 
 
 def show(
@@ -142,7 +146,7 @@ def matching(api: AdminClient, filters: Mapping[str, str]) -> dict[str, Any]:
 def print_left_out(matching: Mapping[str, Any]) -> None:
     """Say on stderr how many snoozed ones match and are left out; a server of an earlier release counts none."""
     if matching.get("snoozed"):
-        typer.echo(f"{matching['snoozed']:,} snoozed are left out; replay them by their ids.", err=True)
+        terminal.note(f"{matching['snoozed']:,} snoozed are left out; replay them by their ids.")
 
 
 def confirm(total: int) -> None:
@@ -185,7 +189,8 @@ def _followed(api: AdminClient, task: dict[str, Any]) -> dict[str, Any]:
                 advance(task["done"] - shown)
                 shown = task["done"]
     except KeyboardInterrupt:
-        typer.echo(f"\nTask {number} goes on. Cancel it with: alipay-notify held tasks cancel {number}", err=True)
+        typer.echo("", err=True)
+        terminal.note(f"Task {number} goes on. Cancel it with: alipay-notify held tasks cancel {number}")
         raise typer.Exit(exits.FAILED) from None
     return task
 

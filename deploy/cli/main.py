@@ -24,6 +24,7 @@ COMMANDS = (
     "find",
     "request",
     "held",
+    "audit",
     "listen",
     "events",
     "replay",
@@ -41,6 +42,7 @@ COMMANDS = (
 )
 
 SHORT_MAX = 60  # characters that fit beside a command's name in eighty columns
+_EXAMPLE = re.compile(r"^    alipay-notify (?:.*\\\n)*.*$", re.MULTILINE)
 
 _HELP = """Receive, verify and process Alipay's payment notifications.
 
@@ -88,13 +90,23 @@ def _program(
 
 def _keep_examples(app: typer.Typer) -> None:
     r"""Mark the indented paragraphs of all help texts with `\b`, so that click does not reflow them."""
-    app.info.help = _unwrapped(app.info.help)
+    app.info.help = _unwrapped(_with_examples(app))
     for command in app.registered_commands:
         command.short_help = _short(command.help)
         command.help = _unwrapped(command.help)
     for group in app.registered_groups:
         if group.typer_instance is not None:
             _keep_examples(group.typer_instance)
+
+
+def _with_examples(group: typer.Typer) -> str | None:
+    """Return the help of a group of commands; without examples of its own, with the first of each command."""
+    text = group.info.help
+    if not isinstance(text, str) or _EXAMPLE.search(text):
+        return text if isinstance(text, str) else None
+    found = [_EXAMPLE.search(command.help or "") for command in group.registered_commands if not command.hidden]
+    examples = "\n".join(match[0] for match in found if match is not None)
+    return f"{text}\n\n{examples}\n" if examples else text
 
 
 def _short(text: str | None) -> str | None:

@@ -2,13 +2,13 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from sqlite3 import Connection
 
 from deploy.embedded import decisions, sql
 from workers import replays
 from workers.queries import HeldPlace
-from workers.replays import RESOLUTIONS, NewTask, ReplayState, ReplayTask, TaskAction
+from workers.replays import RESOLUTIONS, NewTask, ReplayState, ReplayTask, TaskAction, TaskList
 
 # A task that the release before cannot do is cancelled for it, and has its state in `own_state`.
 _STATE = "coalesce(own_state, state)"
@@ -70,12 +70,15 @@ def one(connection: Connection, number: int) -> ReplayTask | None:
     return None if row is None else replays.of_row(row)
 
 
-def newest(connection: Connection, limit: int, before: int | None) -> Sequence[ReplayTask]:
+def newest(connection: Connection, limit: int, before: int | None) -> TaskList:
     """Return tasks below this number, newest first."""
     found = connection.execute(
         f"SELECT {_COLUMNS} FROM replays WHERE ?2 IS NULL OR number < ?2 ORDER BY number DESC LIMIT ?1", (limit, before)
     )
-    return [replays.of_row(row) for row in found]
+    tasks = [replays.of_row(row) for row in found]
+    last = tasks[-1].number if tasks else before
+    (more,) = connection.execute("SELECT count(*) FROM replays WHERE ?1 IS NULL OR number < ?1", (last,)).fetchone()
+    return TaskList(tasks=tasks, more=more)
 
 
 def running(connection: Connection, aside: Collection[int]) -> ReplayTask | None:

@@ -31,7 +31,7 @@ from workers.queries import (
     OrderPage,
     OrderQuery,
 )
-from workers.replays import NewTask, ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask, TaskList
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, WritePlan, position_of
 
 APPLICATION_ID = 0x414E4F31
@@ -227,7 +227,7 @@ class SqliteOrderStore:
     async def replay(self, number: int) -> ReplayTask | None:
         return await self._reader.read(lambda connection: replays.one(connection, number))
 
-    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
+    async def replays(self, limit: int, before: int | None = None) -> TaskList:
         return await self._reader.read(lambda connection: replays.newest(connection, limit, before))
 
     async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:

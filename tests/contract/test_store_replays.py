@@ -16,7 +16,7 @@ from tests.support.log_records import NOW_MS, REGISTERED, Operator, Time
 from workers.postgres.database import SqlConnection
 from workers.processing import Processing
 from workers.queries import HeldPage, HeldPlace, HeldQuery
-from workers.replays import Decisions, NewTask, Replayer, ReplayState, ReplayTask, Retry, TaskAction
+from workers.replays import Decisions, NewTask, Replayer, ReplayState, ReplayTask, Retry, TaskAction, TaskList
 from workers.settlement.plan import HeldRow
 
 MANY, RATE = 5000, 5000  # a slice of 500
@@ -109,7 +109,7 @@ async def test_replay_of_five_thousand_is_cancelled_resumed_and_survives_a_crash
         assert await order_events(store) == 60, "one event for each order, so nothing was applied twice"
         (last,) = await store.held_list(HeldQuery(order=f"P{MANY - 1}"))
         assert (last.row.attempts, last.replays) == (1, 1)
-        assert [each.number for each in await store.replays(10)] == [task.number]
+        assert [each.number for each in (await store.replays(10)).tasks] == [task.number]
 
 
 async def test_of_two_leaders_one_moves_the_cursor(work: Processing, store: AnyStore, time: Time) -> None:
@@ -147,9 +147,16 @@ async def test_filter_of_a_replay_is_kept(store: AnyStore) -> None:
     assert (kept.account, kept.order, kept.reason, kept.since_ms, kept.before_ms) == (
         REGISTERED.name, "P1", Reason.UNKNOWN_ORDER, NOW_MS - 5, NOW_MS,
     )  # fmt: skip
-    assert [each.number for each in await store.replays(1)] == [task.number]
-    assert await store.replays(1, task.number) == []
+    assert [each.number for each in (await store.replays(1)).tasks] == [task.number]
+    assert await store.replays(1, task.number) == TaskList(tasks=[], more=0)
     assert await store.replay(task.number + 1) is None
+
+
+async def test_list_of_tasks_counts_the_older_ones(store: AnyStore) -> None:
+    numbers = [(await start(store)).number for _ in range(3)]
+    for limit, before, shown, more in ((2, None, numbers[:0:-1], 1), (1, numbers[1], numbers[:1], 0), (0, None, [], 3)):
+        found = await store.replays(limit, before)
+        assert ([task.number for task in found.tasks], found.more) == (shown, more)
 
 
 async def mismatched(work: Processing, store: AnyStore, orders: Sequence[str]) -> tuple[str, ...]:

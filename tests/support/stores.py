@@ -35,7 +35,7 @@ from workers.queries import (
     ParkedCount,
     Snooze,
 )
-from workers.replays import NewTask, ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask, TaskList
 from workers.settlement import decision, loading, order_view
 from workers.settlement.movements import name_of
 from workers.settlement.plan import (
@@ -375,8 +375,9 @@ class MemoryStore:
     async def replay(self, number: int) -> ReplayTask | None:
         return self.tasks.get(number)
 
-    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
-        return [task for task in list(self.tasks.values())[::-1] if before is None or task.number < before][:limit]
+    async def replays(self, limit: int, before: int | None = None) -> TaskList:
+        matching = [task for task in list(self.tasks.values())[::-1] if before is None or task.number < before]
+        return TaskList(tasks=matching[:limit], more=len(matching[limit:]))
 
     async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:
         running = (task for task in self.tasks.values() if task.state is ReplayState.RUNNING)

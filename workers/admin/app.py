@@ -25,6 +25,7 @@ from workers.admin.feed import EventsPort, FeedPart
 from workers.admin.guard import LOOPBACK_ONLY, Access, AuditLog, ErrorPage, Guard
 from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
+from workers.admin.held_details import HeldDetails
 from workers.admin.held_pages import HeldPages
 from workers.admin.held_verdicts import HeldVerdictsPart
 from workers.admin.inspection import Verify
@@ -138,12 +139,13 @@ def application(
     pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
     app = probes(own=own, readiness=readiness, registry=registry, log=log, access=access, error_page=pages.error)
     amounts = HeldAmounts(accounts=accounts, held=held, time_limit=time_limit)
+    details = HeldDetails(accounts=accounts, orders=orders, amounts=amounts, verify=verify)
     held_part = HeldPart(
         accounts=accounts,
         held=held,
         amounts=amounts,
+        details=details,
         retry=retry,
-        verify=verify,
         changes=changes,
         retries=retries,
         wake=wake,
@@ -213,11 +215,10 @@ def application(
     app.add_routes(console.routes())
     held_pages = HeldPages(
         accounts=accounts,
-        orders=orders,
         held=held,
         replays=replays,
         amounts=amounts,
-        inspect=held_part.inspect,
+        details=details,
         changes=changes,
         pages=pages,
         now_ms=now_ms,

@@ -5,22 +5,19 @@ twice.
 """
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Protocol
 
 from aiohttp import web
 from msgspec import Struct, structs
 
-from schemas import personal, times
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers import held_lists
-from workers.admin import cursors, inspection, merchants, responses, shapes
+from workers.admin import cursors, merchants, responses, shapes
 from workers.admin.guard import AuditLog
 from workers.admin.held_amounts import HeldAmounts
-from workers.admin.inspection import Signature, Verify
+from workers.admin.held_details import HeldDetails
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPage, HeldPort, HeldQuery
@@ -66,17 +63,6 @@ class BulkRetry(RetryOfMany, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dry_run: bool = True
 
 
-class HeldInspection(shapes.HeldAnswer, frozen=True, kw_only=True):
-    """One held notification with its bytes and fields, both with personal data hidden, and its signature check."""
-
-    fields: dict[str, str]
-    headers: dict[str, str]
-    body_base64: str
-    masked: bool
-    erased_at: datetime | None
-    signature: Signature
-
-
 class HeldPart:
     """The API for held notifications."""
 
@@ -86,8 +72,8 @@ class HeldPart:
         accounts: Mapping[str, Account],
         held: HeldPort,
         amounts: HeldAmounts,
+        details: HeldDetails,
         retry: Retry,
-        verify: Verify,
         changes: OrderChanges,
         retries: RetryCounter,
         wake: Callable[[], None],
@@ -97,8 +83,8 @@ class HeldPart:
         self._accounts = accounts
         self._held = held
         self._amounts = amounts
+        self._details = details
         self._retry = retry
-        self._verify = verify
         self._changes = changes
         self._retries = retries
         self._wake = wake
@@ -130,22 +116,9 @@ class HeldPart:
         )
 
     async def show(self, request: web.Request) -> web.Response:
-        """Return one with its bytes, its fields and its signature check."""
-        return responses.json(self.inspect(await self._page(request.match_info["id"])))
-
-    def inspect(self, page: HeldPage) -> HeldInspection:
-        """Return the page with its bytes."""
-        record = page.row.record
-        summary = self._shape(page)
-        return HeldInspection(
-            **{name: getattr(summary, name) for name in shapes.HeldAnswer.__struct_fields__},
-            fields=inspection.fields(record, self._accounts),
-            headers=inspection.headers(record),
-            body_base64=base64.b64encode(personal.hidden(record.value)).decode("ascii"),
-            masked=True,
-            erased_at=None if page.erased_at_ms is None else times.from_epoch_ms(page.erased_at_ms),
-            signature=inspection.signature(record, self._accounts, self._verify, page.erased_at_ms),
-        )
+        """Return one with its bytes, its fields, its signature check, and the values that disagree."""
+        shown, _ = await self._details.of(await self._page(request.match_info["id"]))
+        return responses.json(shown)
 
     async def retry(self, request: web.Request) -> web.Response:
         """Retry one, and return it with its outcome."""

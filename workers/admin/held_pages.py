@@ -10,18 +10,17 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from schemas import scopes
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import contradictions, held, inspection, pages, replays, shapes
-from workers.admin.held import HeldInspection
+from workers.admin import held, inspection, pages, replays, shapes
 from workers.admin.held_amounts import HeldAmounts, HeldSums
+from workers.admin.held_details import HeldDetails
 from workers.admin.pages import ConsoleFrame
 from workers.admin.reported import AmountOf
 from workers.admin.responses import ApiError
 from workers.errors import ReadTooSlow
 from workers.long_poll import OrderChanges
-from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage, OrdersPort
+from workers.queries import HeldGroup, HeldPage, HeldPort, HeldQuery, OrderPage
 from workers.replays import ReplaysPort
 from workers.settlement.plan import Delivery
 from workers.settlement.verdicts import ACCEPTABLE
@@ -37,21 +36,19 @@ class HeldPages:
         self,
         *,
         accounts: Mapping[str, Account],
-        orders: OrdersPort,
         held: HeldPort,
         replays: ReplaysPort,
         amounts: HeldAmounts,
-        inspect: Callable[[HeldPage], HeldInspection],
+        details: HeldDetails,
         changes: OrderChanges,
         pages: ConsoleFrame,
         now_ms: Callable[[], int],
     ) -> None:
         self._accounts = accounts
-        self._orders = orders
         self._held = held
         self._replays = replays
         self._amounts = amounts
-        self._inspect = inspect
+        self._details = details
         self._changes = changes
         self._pages = pages
         self._now_ms = now_ms
@@ -76,7 +73,7 @@ class HeldPages:
             shown=_shown(total, len(found), has_more=next_ is not None or query.after is not None),
             total=total,
             sums=await self._sums(query),
-            replays=[replays.answer(task) for task in await self._replays.replays(REPLAYS_SHOWN)],
+            replays=[replays.answer(task) for task in (await self._replays.replays(REPLAYS_SHOWN)).tasks],
             query=query,
             given=given,
             accounts=sorted(self._accounts),
@@ -93,24 +90,17 @@ class HeldPages:
         page = await self._held.held_page(request.match_info["id"])
         if page is None:
             raise ApiError(404, "unknown_held", f"there is no held notification {request.match_info['id']}")
-        row, shown = page.row, self._inspect(page)
-        order = await self._orders.order_page(row.account, row.order) if row.order else None
+        row = page.row
+        shown, order = await self._details.of(page)
         deciding, others = inspection.parted(shown.fields)
         is_snoozed = page.snooze is not None and page.snooze.until_ms > self._now_ms() and not page.resolution
         return self._pages.page(
             "inspect.html",
             seen=seen,
             held=shown,
-            contradiction=contradictions.of(
-                row.reason,
-                self._amounts.notification(page),
-                order,
-                self._accounts.get(scopes.account_of(row.account)),
-            ),
             deciding=deciding,
             others=others,
             siblings=_siblings(page, order),
-            deliveries=_deliveries(page, order),
             raw=shown,
             refundable=shown.amount_of is AmountOf.PAID,
             is_snoozed=is_snoozed,
@@ -171,9 +161,3 @@ def _siblings(page: HeldPage, order: OrderPage | None) -> list[shapes.FoundNotif
     deliveries: Sequence[Delivery] = () if order is None else order.deliveries
     others = [each for each in deliveries if each.position != page.row.position]
     return [shapes.found(each) for each in reversed(others[-SIBLINGS_SHOWN:])]
-
-
-def _deliveries(page: HeldPage, order: OrderPage | None) -> int:
-    """Return how often the notification came, as far as its order's page shows it."""
-    id_ = page.row.notification_id
-    return sum(each.notification_id == id_ for each in order.deliveries) if order is not None and id_ else 1

@@ -80,11 +80,12 @@ class ReplaysPart:
         ]
 
     async def list_(self, request: web.Request) -> web.Response:
-        """Return the newest tasks; those below the number `before`, if that is given."""
+        """Return the newest tasks, or those below the number `before`, and the number of older ones."""
         limit = responses.whole_number(request, "limit", default=20, most=responses.LIMIT_MAX)
         before = responses.whole_number(request, "before", default=0) or None
         name = request.path.rpartition("/")[2]
-        return responses.json({name: [answer(task) for task in await self._replays.replays(limit, before)]})
+        found = await self._replays.replays(limit, before)
+        return responses.json({name: [answer(task) for task in found.tasks], "more": found.more})
 
     async def start(self, request: web.Request) -> web.Response:
         """Start a task over all rows that match and are held now."""

@@ -2,13 +2,13 @@
 
 # ruff: noqa: S608 - only our own lists of columns are formatted into statements; values are always parameters
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from workers import held_lists, replays
 from workers.postgres import audit, held_lookups
 from workers.postgres.database import SqlConnection
 from workers.queries import HeldPlace
-from workers.replays import RESOLUTIONS, NewTask, ReplayState, ReplayTask, TaskAction
+from workers.replays import RESOLUTIONS, NewTask, ReplayState, ReplayTask, TaskAction, TaskList
 
 # A task that the release before cannot do is cancelled for it, and has its state in `own_state`.
 _STATE = "coalesce(own_state, state)"
@@ -72,14 +72,17 @@ async def one(connection: SqlConnection, number: int) -> ReplayTask | None:
     return None if row is None else replays.of_row(row)
 
 
-async def newest(connection: SqlConnection, limit: int, before: int | None) -> Sequence[ReplayTask]:
+async def newest(connection: SqlConnection, limit: int, before: int | None) -> TaskList:
     """Return tasks below this number, newest first."""
     found = await connection.fetch(
         f"SELECT {_COLUMNS} FROM replays WHERE $2::bigint IS NULL OR number < $2 ORDER BY number DESC LIMIT $1",
         limit,
         before,
     )
-    return [replays.of_row(row) for row in found]
+    tasks = [replays.of_row(row) for row in found]
+    last = tasks[-1].number if tasks else before
+    more = await connection.fetchval("SELECT count(*) FROM replays WHERE $1::bigint IS NULL OR number < $1", last)
+    return TaskList(tasks=tasks, more=more)
 
 
 async def running(connection: SqlConnection, aside: Collection[int]) -> ReplayTask | None:

@@ -45,7 +45,7 @@ from workers.postgres.outbox import UnsentEvents
 from workers.postgres.settling import SettleResult
 from workers.postgres.state_resend import ResendRequest, StateResends
 from workers.postgres.wakes import NotedWakes
-from workers.replays import NewTask, ReplayState, ReplayTask
+from workers.replays import NewTask, ReplayState, ReplayTask, TaskList
 from workers.settlement.plan import Decide, Delivery, HeldRow, LoadRequest, LogRecord, Position, WritePlan, position_of
 
 # Two roles, because a stopped worker no longer sweeps but goes on sending: with one role it would keep the others from
@@ -351,7 +351,7 @@ class PostgresOrderStore:
     async def replay(self, number: int) -> ReplayTask | None:
         return await self._reads.read(lambda connection: replays.one(connection, number))
 
-    async def replays(self, limit: int, before: int | None = None) -> Sequence[ReplayTask]:
+    async def replays(self, limit: int, before: int | None = None) -> TaskList:
         return await self._reads.read(lambda connection: replays.newest(connection, limit, before))
 
     async def running_replay(self, *, aside: Collection[int] = ()) -> ReplayTask | None:

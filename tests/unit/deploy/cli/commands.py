@@ -22,15 +22,15 @@ def run_here(*arguments: str) -> Result:
     return run({}, *arguments)
 
 
-def against(server: Server | str, *arguments: str, token: str = TOKEN) -> Result:
-    """Run the program with a server's address and the token's file in its environment."""
+def against(server: Server | str, *arguments: str, token: str = TOKEN, columns: int | None = 220) -> Result:
+    """Run the program with a server's address and the token's file in its environment; no columns are a pipe."""
     url = server if isinstance(server, str) else server.url
     with NamedTemporaryFile("w") as file:
         file.write(token + "\n")
         file.flush()
         token_file = file.name if token else ""
         environ = {"ALIPAY_NOTIFY_ADMIN": url, "ALIPAY_NOTIFY_ADMIN_TOKEN_FILE": token_file}
-        return run(environ, *arguments)
+        return run(environ | {"COLUMNS": None if columns is None else str(columns)}, *arguments)
 
 
 def parsed(result: Result) -> Any:

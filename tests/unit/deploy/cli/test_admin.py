@@ -83,6 +83,28 @@ def test_malformed_address_is_wrong_usage(url: str) -> None:
     assert refused.stderr == f"{url} is not a URL like http://127.0.0.1:9464\n"
 
 
+def test_wrong_token_is_told_apart_from_a_missing_one(server: Server) -> None:
+    wrong = against(server, *REGISTER, token="another-token-of-these-tests")
+    assert (wrong.exit_code, "The token that was given is another one" in wrong.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "step"),
+    [
+        (("held", "show", "0-99"), "held list"),
+        (("held", "tasks", "show", "9"), "held tasks"),
+        (("order", "show", "A9", "--account", "shop"), "alipay-notify find"),
+        (("callbacks", "deliveries", "nobody"), "callbacks list"),
+        (("bill", "show", "9"), "bill list"),
+    ],
+)
+def test_unknown_thing_is_answered_with_the_command_that_lists_them(
+    server: Server, command: tuple[str, ...], step: str
+) -> None:
+    refused = against(server, *command)
+    assert (refused.exit_code, step in refused.stderr) == (1, True)
+
+
 def test_user_without_a_name_is_recorded_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise OSError("no such user")

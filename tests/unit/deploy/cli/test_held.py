@@ -40,6 +40,25 @@ def test_show_hides_personal_data_until_it_is_revealed_with_a_reason(server: Ser
     assert (revealed.exit_code, "somebody%40example.com" in revealed.stdout) == (0, True)
 
 
+def test_show_has_the_two_values_that_disagree_and_what_comes_next(server: Server, ids: list[str]) -> None:
+    shown = " ".join(against(server, "held", "show", ids[0]).stdout.split())
+    for part in (
+        "It says 12.80 USD", "Known 99.00 USD (registered)", "Deliveries 1", "Attempts 0, 0 by operators",
+        "Next attempt none: it needs a decision", "offset 1 of partition 0", "valid, verified now by key k",
+    ):  # fmt: skip
+        assert part in shown
+    against(server, "held", "discard", ids[0], "--reason", "a test")
+    assert "discarded on" in against(server, "held", "show", ids[0]).stdout
+
+
+def test_show_of_a_parked_one_says_until_when_it_is_retried(server: Server) -> None:
+    position = server.do(server.world.deliver(form("B1"), "strict"))
+    shown = " ".join(against(server, "held", "show", str(position)).stdout.split())
+    for part in ("Waits for order:B1", "Next attempt 20", "Gives up not before 20"):
+        assert part in shown
+    assert "It says" not in shown
+
+
 def test_show_exits_with_3_if_the_signature_is_not_valid(server: Server) -> None:
     position = server.do(server.world.deliver(form("B1"), "strict"))
     server.world.is_authentic = False

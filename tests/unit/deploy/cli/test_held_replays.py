@@ -45,6 +45,16 @@ def test_list_of_tasks_is_empty_at_first(server: Server) -> None:
     assert against(server, "held", "tasks", "show", "9").exit_code == 1
 
 
+def test_list_of_tasks_says_how_many_more_there_are(server: Server) -> None:
+    for _ in range(3):
+        against(server, *START, "--no-wait")
+    cut = against(server, "held", "tasks", "--limit", "2")
+    assert (cut.exit_code, cut.stderr) == (0, "1 more: --before 2\n")
+    rest = against(server, "held", "tasks", "--before", "2")
+    assert (rest.stdout.count("running"), rest.stderr) == (1, "")
+    assert parsed(against(server, "held", "tasks", "--limit", "1", "--output", "json"))["more"] == 2
+
+
 def test_id_and_all_together_are_wrong_usage(server: Server) -> None:
     assert against(server, "held", "replay", "0-1", "--all").exit_code == 2
 

@@ -100,6 +100,15 @@ def test_s28_expired_certificate_is_reported_and_check_exits_with_3(directory: P
     assert run(directory, "list").exit_code == 0
 
 
+def test_check_says_of_each_key_what_is_wrong_and_what_to_do(directory: Path) -> None:
+    alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=-1)))
+    rows = {line.split()[2]: line for line in run(directory, "check").output.splitlines() if "RSA2" in line}
+    assert rows["alipay.pem"].split()[0] == "ok"
+    assert rows["alipay.crt"].split()[0] == "wrong"
+    assert "replace the certificate" in rows["alipay.crt"]
+    assert "replace the certificate" not in run(directory, "list").output
+
+
 def test_certificate_that_expires_soon_is_reported(directory: Path) -> None:
     alipay.written(directory, "alipay.crt", certificate(ends_in=timedelta(days=10)))
     result = run(directory, "check", "--output", "json")

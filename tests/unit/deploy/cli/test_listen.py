@@ -44,6 +44,8 @@ def test_filters_leave_other_events_out(server: Server) -> None:
     server.do(server.world.deliver(form("A1")))
     shown = against(server, "listen", "--from-start", "--limit", "1", "--type", "paid", "--account", "shop")
     assert "shop:A1  v2" in shown.stdout
+    other = against(server, "listen", "--from-start", "--limit", "1", "--type", "order.waiting")
+    assert "shop:A1  v1" in other.stdout, "as callbacks.toml names it"
 
 
 def test_it_begins_with_the_next_event(server: Server) -> None:
@@ -81,7 +83,14 @@ def test_server_that_is_not_there_ends_it_and_one_that_goes_away_does_not(
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--forward-to", "127.0.0.1:1"), ("--forward-to", "ftp://x"), ("--limit", "0"), ("--output", "table")]
+    "wrong",
+    [
+        ("--type", "piad"),
+        ("--forward-to", "127.0.0.1:1"),
+        ("--forward-to", "ftp://x"),
+        ("--limit", "0"),
+        ("--output", "table"),
+    ],
 )
 def test_wrong_options_are_wrong_usage(server: Server, wrong: tuple[str, str]) -> None:
     assert against(server, "listen", *wrong).exit_code == 2

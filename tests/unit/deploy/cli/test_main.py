@@ -51,6 +51,13 @@ def test_lists_of_commands_are_whole_sentences_in_eighty_columns(words: tuple[st
     assert "..." not in help_of(*words).partition("Commands:")[2]
 
 
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_help_of_groups_has_examples_in_eighty_columns(words: tuple[str, ...]) -> None:
+    text = help_of(*words)
+    assert re.search(rf"^ +alipay-notify {' '.join(words)}\b", text, re.MULTILINE)
+    assert [line for line in text.splitlines() if len(line) > COLUMNS] == []
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_has_examples_and_exit_codes_in_eighty_columns(words: tuple[str, ...]) -> None:
     text = help_of(*words)
