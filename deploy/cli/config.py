@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy import exits
-from deploy.cli import terminal
+from deploy.cli import options, terminal
 
 if TYPE_CHECKING:
     from schemas.accounts import RetiringAlgorithm
@@ -21,6 +21,7 @@ Each setting is shown with its source: the environment or the default.
     alipay-notify config show
     ALIPAY_NOTIFY_PORT=80 alipay-notify config show --output json
 """
+_NO_ACCOUNTS = f"{options.ACCOUNTS} is not set; every process needs it: the path of accounts.toml"
 _NOT_SHOWN = frozenset({"name", "family", "sign_type"})
 
 
@@ -36,10 +37,11 @@ def show(output: terminal.Output = "table") -> None:
     settings, faults = _settings()
     accounts, found = _accounts()
     faults += found
+    notes = [] if os.environ.get(options.ACCOUNTS) else [_NO_ACCOUNTS]
     if output == "json":
-        terminal.as_json({"settings": settings, "accounts": accounts, "faults": faults})
+        terminal.as_json({"settings": settings, "accounts": accounts, "faults": faults, "notes": notes})
     else:
-        _print(settings, accounts, faults)
+        _print(settings, accounts, faults, notes)
     raise typer.Exit(exits.FOUND_WRONG if faults else exits.DONE)
 
 
@@ -49,17 +51,10 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
     from deploy.settings import documented
     from ingest import settings as settings_
 
-    faults: list[str] = []
-    environ = dict(os.environ)
-    if settings_.PREFIX + "ACCOUNTS" not in environ:
-        environ[settings_.PREFIX + "ACCOUNTS"] = "accounts.toml"
-        faults.append(
-            f"{settings_.PREFIX}ACCOUNTS is not set; set it to the path of accounts.toml, which every process needs"
-        )
     try:
-        settings = settings_.load_as(AllSettings, environ)
+        settings = settings_.load_as(AllSettings, {options.ACCOUNTS: "accounts.toml", **os.environ})
     except settings_.BadSettings as bad:
-        return [], faults + bad.faults
+        return [], bad.faults
     rows = []
     for name, field in documented(AllSettings).items():
         variable = settings_.PREFIX + name.upper()
@@ -67,7 +62,7 @@ def _settings() -> tuple[list[dict[str, Any]], list[str]]:
         source = "environment" if variable in os.environ else "default"
         shown_value = without_password(str(value)) if isinstance(value, Path | str) else value
         rows.append({"name": variable, "value": shown_value, "from": source, "about": field.description or ""})
-    return rows, faults
+    return rows, []
 
 
 def _accounts() -> tuple[list[dict[str, Any]], list[str]]:
@@ -99,7 +94,7 @@ def _former(former: RetiringAlgorithm) -> dict[str, Any]:
     return {"sign_type": former.sign_type.value, "files": files, "until": former.until}
 
 
-def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], faults: list[str]) -> None:
+def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], faults: list[str], notes: list[str]) -> None:
     if settings:
         rows = [(row["name"], row["value"], row["from"], row["about"]) for row in settings]
         terminal.table("Settings", ("variable", "value", "from", "meaning"), rows)
@@ -108,6 +103,8 @@ def _print(settings: list[dict[str, Any]], accounts: list[dict[str, Any]], fault
         terminal.table("Accounts", ("name", "family", "sign type", "other settings"), rows)
     for fault in faults:
         terminal.line("wrong", fault)
+    for note in notes:
+        terminal.line("note", note)
 
 
 def _rest(account: dict[str, Any]) -> str:

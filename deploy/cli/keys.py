@@ -63,13 +63,19 @@ def register(app: typer.Typer) -> None:
 def list_keys(accounts: Accounts = Path("accounts.toml"), output: terminal.Output = "table") -> None:
     """List the keys."""
     loaded = _load(accounts)
-    _print(loaded, output)
+    if output == "json":
+        _print_json(loaded)
+        return
+    _table("", _COLUMNS, loaded.keys)
+    if loaded.merchant_keys:
+        _table("Merchant's keys, which sign Requests", _MERCHANT_COLUMNS, loaded.merchant_keys)
+    _print_rest(loaded)
 
 
 def check_keys(
     accounts: Accounts = Path("accounts.toml"), certificate: Certificates = None, output: terminal.Output = "table"
 ) -> None:
-    """List the keys, and the numbers of certificates; exit with 3 if one has a fault or has expired."""
+    """Say of each key whether it is right, and print the numbers of certificates; exit with 3 if one is not."""
     loaded = _load(accounts)
     numbered = []
     for path in certificate or []:
@@ -77,7 +83,12 @@ def check_keys(
             numbered.append({"file": str(path), "cert_sn": _number(path)})
         except (OSError, ValueError) as error:
             loaded.faults.append(f"{path}: {error}")
-    _print(loaded, output, numbered)
+    if output == "json":
+        _print_json(loaded, numbered)
+    else:
+        rows = [_checked(key) for key in (*loaded.keys, *loaded.merchant_keys)]
+        terminal.table("", ("", "account", "key", "finding", "what to do", "cert sn", "fingerprint"), rows)
+        _print_rest(loaded, numbered)
     if loaded.faults or any(key["state"] == "expired" for key in (*loaded.keys, *loaded.merchant_keys)):
         raise typer.Exit(exits.FOUND_WRONG)
 
@@ -194,26 +205,43 @@ _COLUMNS = ("account", "key_id", "sign_type", "kind", "bits", "fingerprint", "ex
 _MERCHANT_COLUMNS = ("account", "file", "sign_type", "bits", "fingerprint", "expires_at", "state", "app_cert_sn")
 
 
-def _print(loaded: _Loaded, output: str, certificates: Sequence[dict[str, Any]] = ()) -> None:
-    if output == "json":
-        terminal.as_json({
-            "keys": loaded.keys, "merchant_keys": loaded.merchant_keys, "roots": loaded.roots,
-            "certificates": list(certificates), "faults": loaded.faults, "notes": loaded.notes,
-        })  # fmt: skip
-        return
-    _table("", _COLUMNS, loaded.keys)
-    if loaded.merchant_keys:
-        _table("Merchant's keys, which sign Requests", _MERCHANT_COLUMNS, loaded.merchant_keys)
-    # As plain lines, because a table breaks long numbers, and these are copied.
+# By the state of a key: the verdict, what its date means, and what to do.
+_VERDICTS = {
+    "ok": ("ok", "expires on", ""),
+    "expires_soon": ("note", "expires on", "add the new certificate to accounts.toml"),
+    "expired": ("wrong", "expired on", "replace the certificate"),
+    "retiring": ("ok", "retires after", ""),
+    "retired": ("note", "retired after", "remove its entry from accounts.toml"),
+}
+
+
+def _checked(key: dict[str, Any]) -> tuple[object, ...]:
+    """Return the row of a key of Alipay or of the merchant."""
+    verdict, verb, advice = _VERDICTS[key["state"]]
+    date = key.get("until") or (key["expires_at"] or "")[:10]
+    kind = f"{key['sign_type']}, {key['bits']} bits" + (f", {verb} {date}" if date else "")
+    finding = f"your own, for Requests: {kind}" if "file" in key else kind
+    name, number = key.get("file") or key["key_id"], key.get("app_cert_sn") or key.get("cert_sn")
+    return verdict, key["account"], name, finding, advice, number, key["fingerprint"]
+
+
+def _print_json(loaded: _Loaded, certificates: Sequence[dict[str, Any]] = ()) -> None:
+    terminal.as_json({
+        "keys": loaded.keys, "merchant_keys": loaded.merchant_keys, "roots": loaded.roots,
+        "certificates": list(certificates), "faults": loaded.faults, "notes": loaded.notes,
+    })  # fmt: skip
+
+
+def _print_rest(loaded: _Loaded, certificates: Sequence[dict[str, Any]] = ()) -> None:
     for root in loaded.roots:
         number = root["alipay_root_cert_sn"] or "none: no root certificate has an RSA signature"
-        typer.echo(f"alipay_root_cert_sn of {root['account']}: {number}")
+        terminal.text(f"alipay_root_cert_sn of {root['account']}: {number}")
     for each in certificates:
-        typer.echo(f"cert sn of {terminal.plain(each['file'])}: {each['cert_sn']}")
+        terminal.text(f"cert sn of {each['file']}: {each['cert_sn']}")
     for note in loaded.notes:
-        typer.echo(f"note: {terminal.plain(note)}")
+        terminal.text(f"note: {note}")
     for fault in loaded.faults:
-        typer.echo(f"fault: {terminal.plain(fault)}")
+        terminal.text(f"fault: {fault}")
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
@@ -74,7 +74,7 @@ def listen(
 
     if forward_to is not None and not _is_address(forward_to):
         raise typer.BadParameter("give a complete address: http://… or https://…", param_hint="--forward-to")
-    is_wanted = _wanted(types, accounts)
+    is_wanted = _wanted(_checked_types(types or ()), accounts)
     count = 0
     try:
         with _topic(kafka, from_start) if kafka else _feed(AdminClient(url, token=token), from_start) as read:
@@ -83,7 +83,7 @@ def listen(
                     _print(event, output)
                     if forward_to is not None:
                         outcome = event_output.forward(event, forward_to)
-                        typer.echo(terminal.plain(f"{event['id']} → {outcome}"), err=True)
+                        terminal.note(f"{event['id']} → {outcome}")
                     count += 1
                     if count == limit:
                         return
@@ -94,10 +94,26 @@ def listen(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _wanted(types: list[str] | None, accounts: list[str] | None) -> Callable[[Event], bool]:
+def _checked_types(types: Sequence[str]) -> list[str]:
+    """Return the types as `event_output.is_wanted` has them: `paid`, also for `order.paid` as in callbacks.toml.
+
+    Raises:
+        typer.BadParameter: no event has one of them, which would show nothing for ever; a whole name may be any.
+    """
+    from workers.callbacks import endpoints
+
+    known = sorted(each.removeprefix("order.") for each in endpoints.TYPES)
+    named = [short if "." not in (short := each.removeprefix("order.")) else each for each in types]
+    if unknown := [each for each in named if "." not in each and each not in known]:
+        there = ", ".join(known)
+        raise typer.BadParameter(f"no event has the type {unknown[0]}; there are {there}", param_hint="--type")
+    return named
+
+
+def _wanted(types: list[str], accounts: list[str] | None) -> Callable[[Event], bool]:
     from deploy import event_output
 
-    chosen_types, chosen_accounts = frozenset(types or ()), frozenset(accounts or ())
+    chosen_types, chosen_accounts = frozenset(types), frozenset(accounts or ())
     return lambda event: event_output.is_wanted(event, types=chosen_types, accounts=chosen_accounts)
 
 
@@ -140,7 +156,7 @@ def _feed(api: AdminClient, from_start: bool) -> Iterator[Read]:
             if 0 < error.status < 500:
                 admin.fail(error)
             if not is_away:
-                typer.echo(terminal.plain(f"{error} Asking again."), err=True)
+                terminal.note(f"{error} Asking again.")
             is_away = True
             time.sleep(AGAIN_S)
             return []
@@ -186,7 +202,7 @@ def _topic(kafka: str, from_start: bool) -> Iterator[Read]:
                 try:
                     found.append(event_output.of_record(record.headers, record.value))
                 except event_output.NotAnOrderEvent as error:
-                    typer.echo(f"{record.partition}:{record.offset}: {error}", err=True)
+                    terminal.note(f"{record.partition}:{record.offset}: {error}")
             return found
 
         try:

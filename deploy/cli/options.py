@@ -60,4 +60,13 @@ def load_settings(**given: Any) -> ClusterSettings:
     try:
         return settings.load({ACCOUNTS: "accounts.toml", **os.environ}, **given)
     except BadSettings as bad:
-        launch.refuse("has wrong settings", bad.faults, exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", [*bad.faults, *stack_hint()], exits.WRONG_USAGE)
+
+
+def stack_hint() -> list[str]:
+    """Return where the settings of a local stack are, if one runs here."""
+    from deploy.cluster import servers
+
+    if servers.of_stack(servers.STACK) is None:
+        return []
+    return [f"a local stack runs here: `source {servers.STACK}/env` sets its addresses"]

@@ -45,7 +45,7 @@ def replay(
     to: Annotated[str, typer.Option("--to", metavar="TIME", help="End, in the same form; 0s is now.")] = "0s",
     rate: Annotated[int, typer.Option(min=1, max=20_000, help="Largest number of records per second.")] = 500,
     yes: Annotated[bool, typer.Option("--yes", help="Process the records; without it, a dry run.")] = False,
-    why: Annotated[str, typer.Option(help="The reason, for the audit record.")] = "",
+    why: admin.Why = "",
     kafka: options.Kafka = None,
     postgres: options.Postgres = None,
     output: terminal.Output = "table",
@@ -71,7 +71,9 @@ def replay(
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
     except BadSettings as bad:
-        launch.refuse("cannot replay the log with these settings", bad.faults, exits.WRONG_USAGE)
+        launch.refuse(
+            "cannot replay the log with these settings", [*bad.faults, *options.stack_hint()], exits.WRONG_USAGE
+        )
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
     except TooManyDeadLetters as error:
@@ -154,6 +156,6 @@ def _show(spans: list[Span], output: str, more: dict[str, Any]) -> None:
     )
     terminal.line("Records", f"{summary['records']}, of which {summary['unsettled']} are not processed")
     if more["dry_run"]:
-        typer.echo("Dry run, nothing was done. --yes processes the records.", err=True)
+        terminal.note("Dry run, nothing was done. --yes processes the records.")
     for result, count in sorted(more.get("results", {}).items()):
         terminal.line(result, count)
