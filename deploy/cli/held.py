@@ -129,8 +129,8 @@ def list_held(
     elif not rows:
         terminal.note("Nothing is held.")
     else:
-        columns = ("id", "held for", "account", "order", "amount", "", "reason")
-        columns += ("resolution" if resolved else "next retry (UTC)", "detail")
+        next_ = "resolution" if resolved else "next retry (UTC)"
+        columns = ("id", "held for", "account", "order", "amount", "", "reason", next_, "detail")
         terminal.table("", columns, [_row(held, time.time()) for held in rows])
         if answer["next"] is not None:
             terminal.note(f"{len(rows):,} of {answer['total']:,}; --all lists all.")
@@ -344,7 +344,7 @@ def _print(held: dict[str, Any]) -> None:
 
 
 def _coming(held: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what comes next: a retry and the end of retries, the end of a snooze, or how it was resolved."""
+    """Yield its next attempt and the end of all attempts, the end of a snooze, or its resolution."""
     if held["resolution"]:
         done = f"{held['resolution']} on {terminal.moment(held['resolved_at'])} UTC"
         yield "Resolved", f"{done} by {held['by']}: {held['why']}" if held["by"] else done
