@@ -61,8 +61,8 @@ class ListedFacts(Struct, frozen=True, kw_only=True):
 class Judgement(Struct, frozen=True, kw_only=True):
     """The differences of one trade, and what of it is here: the payment, and the refunded sum of this bill.
 
-    `may_lack_a_refund`: only sums could be compared, and more is refunded here. What was refunded before the period may
-    hide that a refund of the bill is missing.
+    `may_lack_a_refund`: only sums could be compared, and what was refunded before the period may hide that a refund of
+    the bill is missing.
     """
 
     differences: tuple[BillDifference, ...] = ()
@@ -195,8 +195,8 @@ def _may_lack_a_refund(
     trade: BilledTrade, refunds: Sequence[tuple[str, int]], order: OrderFacts, payment: OrderPayment
 ) -> bool:
     is_by_number = all(_refund_here(order, number, payment.trade) is not None for number, _ in refunds)
-    # The history of an order is that of all its trades together.
-    return not is_by_number and payment.refunded_minor > trade.refunded_minor and len(order.payments) == 1
+    # No refund is older than its payment. The history of an order is that of all its trades together.
+    return not (is_by_number or trade.payments) and len(order.payments) == 1
 
 
 def _refund_here(order: OrderFacts, number: str, trade: str) -> int | None:

@@ -139,15 +139,17 @@ def test_refunds_before_the_period_do_not_stand_for_one_that_is_missing() -> Non
 
 
 @pytest.mark.parametrize(
-    ("known", "refund"),
+    ("known", "payments", "refund"),
     [
-        (order(payment(refunded_minor=800), refunds={"R0": 500, "R2": 300}), "R2"),
-        (order(payment(refunded_minor=300)), "R2"),
-        (order(payment(refunded_minor=800), payment(trade="T2")), ""),
+        (order(payment(refunded_minor=800), refunds={"R0": 500, "R2": 300}), 0, "R2"),
+        (order(payment(refunded_minor=800)), 1, "R2"),
+        (order(payment(refunded_minor=800), payment(trade="T2")), 0, ""),
     ],
 )
-def test_refunds_that_are_known_by_number_or_in_whole_need_no_history(known: OrderFacts, refund: str) -> None:
-    billed = trade(payments=0, paid_minor=0, refunds=1, refunded_minor=300)
+def test_refunds_that_are_known_by_number_or_of_a_payment_in_the_bill_need_no_history(
+    known: OrderFacts, payments: int, refund: str
+) -> None:
+    billed = trade(payments=payments, paid_minor=1280 * payments, refunds=1, refunded_minor=300)
     assert not judgement.of_trade("shop", billed, ((refund, 300),), known).may_lack_a_refund
 
 

@@ -78,19 +78,22 @@ def test_each_kind_of_difference_is_found(server: Server, tmp_path: Path) -> Non
 
 
 def test_refund_that_is_missing_here_is_not_hidden_by_an_earlier_one(server: Server, tmp_path: Path) -> None:
-    for order in ("A1", "A2"):
-        server.do(server.world.deliver(form(order)))
-        server.do(
-            server.world.deliver(form(order, notify_id=f"r{order}", **REFUND | {"gmt_refund": "2025-10-08 18:00:00"}))
-        )
-    second = REFUND | {"gmt_refund": "2025-10-09 18:00:00", "refund_fee": "8.00"}  # of both refunds
-    server.do(server.world.deliver(form("A2", notify_id="r", **second)))
-    rows = [(order, {"amount": "-3.00", "kind": "退款", "refund": f"R{order}", "trade": f"20251009{order}"})
-            for order in ("A1", "A2")]  # fmt: skip
-    code, result = imported(server, written(tmp_path / "bill.csv", ("A1", {}), ("A2", {}), *rows))
-    assert (code, kinds(result)) == (3, [("A1", "refund_only_in_bill")])
-    sums = {each["kind"]: (each["bill_minor"], each["here_minor"]) for each in result["import"]["report"]["sums"]}
-    assert sums == {"payment": (2560, 2560), "refund": (600, 300)}
+    paid = {"gmt_payment": "2025-10-07 10:00:00"}
+    first = REFUND | paid | {"gmt_refund": "2025-10-08 18:00:00"}
+    second = first | {"gmt_refund": "2025-10-09 18:00:00", "refund_fee": "8.00"}  # of both refunds
+    for order in ("A1", "A2", "A3"):
+        server.do(server.world.deliver(form(order, **paid)))
+        server.do(server.world.deliver(form(order, notify_id=f"first-{order}", **first)))
+    server.do(server.world.deliver(form("A2", notify_id="second", **second)))
+    refund = {"kind": "退款", "refund": "R2"}
+    rows = [
+        (order, refund | {"amount": amount, "trade": f"20251009{order}"})
+        for order, amount in (("A1", "-3.00"), ("A2", "-3.00"), ("A3", "-5.00"))
+    ]
+    code, result = imported(server, written(tmp_path / "bill.csv", *rows))
+    assert (code, kinds(result)) == (3, [("A1", "refund_only_in_bill"), ("A3", "refund_only_in_bill")])
+    (total,) = result["import"]["report"]["sums"]
+    assert (total["kind"], total["bill_minor"], total["here_minor"]) == ("refund", 1100, 300)
 
 
 def test_comparison_changes_no_order(server: Server, tmp_path: Path) -> None:
