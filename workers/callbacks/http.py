@@ -20,6 +20,7 @@ import aiohttp
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver
 
+from schemas import retry_after
 from workers.callbacks.addresses import Allowed, CheckedResolver, ForbiddenAddress
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.messages import Message
@@ -100,9 +101,18 @@ class HttpPoster:
         async with session.post(
             endpoint.url, data=message.body, headers=headers, allow_redirects=False, trace_request_ctx=attempt
         ) as response:
-            attempt.answer = _answer(response.status, response.headers.get("Retry-After", ""))
+            attempt.answer = self._answer(response.status, response.headers.get("Retry-After", ""))
             if await _is_longer(response):
                 response.close()
+
+    def _answer(self, status: int, retry_after_text: str) -> CallbackAnswer:
+        detail = f"it answered {status}"
+        if 200 <= status < 300:
+            return CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=status)
+        if status == 410:
+            return CallbackAnswer(outcome=CallbackOutcome.GONE, status=status, detail=detail)
+        wait_ms = retry_after.wait_ms(retry_after_text, now_ms=self._now_ms(), most_ms=RETRY_AFTER_MS_MAX)
+        return CallbackAnswer(outcome=CallbackOutcome.REFUSED, status=status, detail=detail, retry_after_ms=wait_ms)
 
     def _forbidden(self, endpoint: Endpoint) -> CallbackAnswer | None:
         """Return the refusal of a URL whose host is an address: aiohttp asks no resolver for one."""
@@ -151,25 +161,6 @@ async def _is_longer(response: aiohttp.ClientResponse) -> bool:
         if read > BODY_BYTES_MAX:
             return True
     return False
-
-
-def _answer(status: int, retry_after: str) -> CallbackAnswer:
-    detail = f"it answered {status}"
-    if 200 <= status < 300:
-        return CallbackAnswer(outcome=CallbackOutcome.DELIVERED, status=status)
-    if status == 410:
-        return CallbackAnswer(outcome=CallbackOutcome.GONE, status=status, detail=detail)
-    return CallbackAnswer(
-        outcome=CallbackOutcome.REFUSED, status=status, detail=detail, retry_after_ms=_retry_after_ms(retry_after)
-    )
-
-
-def _retry_after_ms(text: str) -> int:
-    """Return the wait that an endpoint asks for, at most the longest one; 0 if it is no number of seconds."""
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    digits = text.lstrip("0") or "0"
-    return RETRY_AFTER_MS_MAX if len(digits) > 6 else min(int(digits) * 1000, RETRY_AFTER_MS_MAX)
 
 
 def _failed(error: Exception) -> CallbackAnswer:

@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import structs
 from standardwebhooks import Webhook
 
-from workers.callbacks import addresses, http
+from workers.callbacks import addresses
 from workers.callbacks.addresses import Allowed
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.http import BODY_BYTES_MAX, HttpPoster
@@ -138,19 +138,19 @@ async def test_status_decides_whatever_becomes_of_the_body(server: Server) -> No
 @pytest.mark.parametrize(
     ("text", "wait_ms"),
     [
-        ("0", 0),
-        ("007", 7000),
         ("31536000", RETRY_AFTER_MS_MAX),
-        ("9" * 8000, RETRY_AFTER_MS_MAX),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", RETRY_AFTER_MS_MAX),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("-1", 0),
-        ("1e9", 0),
-        ("\u0663", 0),
         ("soon", 0),
-        ("Wed, 21 Oct 2099 07:28:00 GMT", 0),
     ],
 )
-def test_wait_that_an_endpoint_asks_for_is_bounded(text: str, wait_ms: int) -> None:
-    assert http._retry_after_ms(text) == wait_ms
+async def test_wait_that_an_endpoint_asks_for_is_bounded(server: Server, text: str, wait_ms: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": text})
+
+    server.answer = answer
+    assert (await post(server.endpoint())).retry_after_ms == wait_ms
 
 
 async def test_connection_that_was_closed_while_idle_is_no_failure() -> None:
