@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -13,15 +13,16 @@ from deploy.process import Chore
 from deploy.settings import EngineSettings
 from ingest.log_port import Logger
 from workers.admin.probes import Check
-from workers.callbacks import addresses
+from workers.callbacks import addresses, telemetry
 from workers.callbacks.addresses import Allowed
 from workers.callbacks.deliveries import DeliveriesPort
 from workers.callbacks.http import HttpPoster
 from workers.callbacks.sender import CallbackSender
 from workers.callbacks.telemetry import CallbackTelemetry
 from workers.errors import InfrastructureDown
+from workers.sweeper import always_leads
 
-NOTE_AGAIN_AFTER_S = 5.0
+LOOK_EVERY_S = 60.0  # for endpoints that a process without any finds noted as configured
 
 
 def read_file(settings: EngineSettings) -> CallbacksFile | None:
@@ -39,19 +40,24 @@ def checks(file: CallbacksFile | None) -> list[Check]:
 
 
 async def note_none(
-    store: DeliveriesPort, *, now_ms: Callable[[], int], again_after_s: float = NOTE_AGAIN_AFTER_S
+    store: DeliveriesPort,
+    *,
+    logger: Logger,
+    now_ms: Callable[[], int],
+    leads: Callable[[], Awaitable[bool]] = always_leads,
+    look_every_s: float = LOOK_EVERY_S,
 ) -> None:
-    """Note that no endpoint is configured any more, so that none is shown as active; then wait for ever.
+    """Note for ever that no endpoint is configured any more, so that none is shown as active, if no process sends.
 
-    It is a chore of the sole process: a store that does not answer is asked again, and delays no start.
+    It is a chore of a process whose settings name no file. `leads` is asked only if an endpoint is left: a worker that
+    has the file keeps the lease. A store that does not answer is asked again, and delays no start.
     """
     while True:
-        try:
-            if await store.has_configured():
-                await store.configure([], now_ms=now_ms())
-            await asyncio.Event().wait()
-        except InfrastructureDown:  # the loops that need the store report it
-            await asyncio.sleep(again_after_s)
+        with suppress(InfrastructureDown):  # the loops that need the store report it
+            if await store.has_configured() and await leads():
+                for name in await store.configure([], now_ms=now_ms()):
+                    telemetry.log_removed(logger, name)
+        await asyncio.sleep(look_every_s)
 
 
 async def chores(
@@ -72,13 +78,13 @@ async def chores(
     """
     allowed = Allowed(addresses.networks(settings.callback_networks))
     poster = await stack.enter_async_context(HttpPoster(allowed, now_ms=now_ms))
-    telemetry = CallbackTelemetry(registry, logger)
+    observer = CallbackTelemetry(registry, logger)
     sender = CallbackSender(
         endpoints=lambda: file.endpoints,
         store=store,
         post=poster.post,
         names=settings.event_names,
-        observer=telemetry,
+        observer=observer,
         now_ms=now_ms,
         leads=leads,
         is_clock_trusted=is_clock_trusted,
@@ -86,6 +92,6 @@ async def chores(
     return (
         sender.run,
         sender.prune,
-        partial(telemetry.keep_fresh, store, lambda: sender.is_sending),
+        partial(observer.keep_fresh, store, lambda: sender.is_sending),
         partial(file.run, logger, interval_s=settings.key_reload_interval_s),
     )

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http.client import HTTPConnection, HTTPException
@@ -72,7 +73,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
         return [Finding(name="settings", state=FindingState.WRONG, detail=fault, advice=advice) for fault in bad.faults]
     findings.append(Finding(name="settings", state=FindingState.OK, detail="valid"))
     findings += _accounts(configured)
-    findings += _callbacks(configured.callbacks)
+    findings += _callbacks(configured.callbacks, configured.accounts)
     findings += _token(configured)
     findings += _directory(configured.data_dir)
     findings += _databases(configured.data_dir)
@@ -175,7 +176,7 @@ def _secrecy(name: str, file: Path) -> Iterator[Finding]:
     yield Finding(name=name, state=FindingState.WRONG, detail=detail, advice=advice)
 
 
-def _callbacks(file: Path | None) -> Iterator[Finding]:
+def _callbacks(file: Path | None, accounts: Path) -> Iterator[Finding]:
     if file is None:
         return
     try:
@@ -187,6 +188,13 @@ def _callbacks(file: Path | None) -> Iterator[Finding]:
         return
     for secret in callbacks_file.secret_files(file):
         yield from _secrecy("callbacks", secret)
+    with suppress(BadAccounts):  # they have findings of their own
+        known = accounts_file.read(accounts)
+        for each in endpoints.values():
+            if unknown := sorted(each.accounts - known.keys()):
+                detail = f"{each.name} is for the account {', '.join(unknown)}, which is not in {accounts}"
+                advice = f"correct `accounts` of [callbacks.{each.name}]"
+                yield Finding(name="callbacks", state=FindingState.WRONG, detail=detail, advice=advice)
     yield Finding(name="callbacks", state=FindingState.OK, detail=f"{', '.join(endpoints) or 'no endpoint'} in {file}")
 
 

@@ -6,6 +6,7 @@ from deploy.cluster.settings import ClusterSettings, rotating_postgres_address
 from workers.postgres.callbacks import PostgresCallbacks
 from workers.postgres.database import Database, DatabaseLimits
 from workers.postgres.leadership import Leadership
+from workers.postgres.store import PostgresOrderStore
 
 ROLE = "callbacks"
 CONNECTIONS_MAX = 2
@@ -28,3 +29,12 @@ async def opened(
     candidacy = Leadership(database, role=ROLE, holder=holder)
     stack.push_async_callback(candidacy.resign)
     return PostgresCallbacks(database, reads), candidacy
+
+
+def without_endpoints(
+    stack: AsyncExitStack, store: PostgresOrderStore, *, holder: str
+) -> tuple[PostgresCallbacks, Leadership]:
+    """Return the same for a worker that has no endpoints, over the connections of its order store."""
+    candidacy = Leadership(store.database, role=ROLE, holder=holder)
+    stack.push_async_callback(candidacy.resign)
+    return PostgresCallbacks(store.database, store.reads), candidacy

@@ -181,8 +181,13 @@ async def running(
             topic=topics.named(topics.NOTIFICATION, settings.topic_prefix),
         )
         stack.push_async_callback(appending.stop)
-        sending: Sequence[Chore] = ()
-        if callbacks_file is not None:
+        sending: Sequence[Chore]
+        if callbacks_file is None:
+            deliveries, candidacy = callback_store.without_endpoints(stack, store, holder=name)
+            sending = (
+                partial(callbacks.note_none, deliveries, logger=log_writer, now_ms=now_ms, leads=candidacy.leads),
+            )
+        else:
             deliveries, candidacy = await callback_store.opened(stack, settings, holder=name)
             sending = await callbacks.chores(
                 stack,

@@ -42,6 +42,10 @@ _CONFIGURE = """
     VALUES (?, ?, (SELECT coalesce(max(number), 0) FROM outbox))
     ON CONFLICT DO UPDATE SET url = excluded.url, is_configured = 1
 """
+_CONFIGURE_NO_MORE = """
+    UPDATE callback_endpoints SET is_configured = 0
+    WHERE is_configured AND name NOT IN (SELECT value FROM json_each(?)) RETURNING name
+"""
 _STATE = "SELECT last_number, failing_since_ms, disabled_at_ms, disabled_why FROM callback_endpoints WHERE name = ?"
 _ROOM = f"""
     SELECT (SELECT count(*) FROM (
@@ -138,38 +142,31 @@ class SqliteCallbacks:
     def __init__(self, database: SqliteDatabase, reader: SqliteReader) -> None:
         self._database = database
         self._reader = reader
-        self._recovering: set[str] = set()  # endpoints that answer again, while further rows of theirs wait
 
-    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
-        def work(connection: Connection) -> None:
+    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> Sequence[str]:
+        def work(connection: Connection) -> list[str]:
             connection.executemany(_CONFIGURE, [(endpoint.name, endpoint.url) for endpoint in configured])
             names = sql.as_json([endpoint.name for endpoint in configured])
-            connection.execute(
-                "UPDATE callback_endpoints SET is_configured = 0 "
-                "WHERE is_configured AND name NOT IN (SELECT value FROM json_each(?))",
-                (names,),
-            )
+            return [name for (name,) in connection.execute(_CONFIGURE_NO_MORE, (names,)).fetchall()]
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def has_configured(self) -> bool:
         found = await self._database.read(lambda connection: connection.execute(_HAS_CONFIGURED).fetchone())
         return bool(found[0])
 
     async def step(
-        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
-    ) -> Step:
+        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int,
+        is_recovering: bool = False,
+    ) -> Step:  # fmt: skip
         def look(connection: Connection) -> Step | None:
             return None if results or is_recovering else _nothing_to_do(connection, endpoint.name, limit, now_ms)
 
-        is_recovering = endpoint.name in self._recovering
         if (idle := await self._database.read(look)) is not None:
             return idle
-        step, are_more = await self._database.write(
+        return await self._database.write(
             lambda connection: _advance(connection, endpoint, results, busy, limit, now_ms, is_recovering)
         )
-        (self._recovering.add if are_more else self._recovering.discard)(endpoint.name)
-        return step
 
     async def prune(self, *, now_ms: int) -> int:
         def work(connection: Connection) -> int:
@@ -294,11 +291,10 @@ def _advance(
     limit: int,
     now_ms: int,
     is_recovering: bool = False,
-) -> tuple[Step, bool]:
-    """Do a step; return also whether the next one has to make further rows due, as the endpoint answers again."""
+) -> Step:
     found = _endpoint(connection, endpoint.name)
     if found is None:
-        return Step(), False
+        return Step()
     last_number, before = found
     state, keys = before, {result.key for result in results}
     if results:
@@ -319,13 +315,13 @@ def _advance(
                 "UPDATE callback_endpoints SET last_number = ? WHERE name = ?", (new[-1].number, endpoint.name)
             )
     _set_heads(connection, endpoint.name, keys, now_ms)
-    step = Step(
+    return Step(
         due=[] if state.is_disabled else _due(connection, endpoint.name, busy, limit, now_ms),
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
         is_more=taken == EVENTS_MAX,
+        is_recovering=changed == deliveries.ALL_DUE_MAX,
     )
-    return step, changed == deliveries.ALL_DUE_MAX
 
 
 def _begin_anew(connection: Connection, *, name: str, after: int, now_ms: int) -> int | None:

@@ -205,7 +205,7 @@ async def running(
         )
         sending: Sequence[Chore]
         if callbacks_file is None:
-            sending = (partial(callbacks.note_none, deliveries, now_ms=clock.epoch_ms),)
+            sending = (partial(callbacks.note_none, deliveries, logger=log_writer, now_ms=clock.epoch_ms),)
         else:
             sending = await callbacks.chores(
                 stack,

@@ -11,12 +11,14 @@ import asyncpg
 import pytest
 from msgspec import structs
 
+from deploy import callbacks
 from deploy.cluster import callback_store, settings
 from schemas import event_names
 from tests.contract.engines import AnyStore, Cluster
 from tests.support import callback_receivers, callback_worker, log_records, waiting
 from tests.support import cluster as clusters
 from tests.support.callback_receivers import Receiver, receiving
+from tests.support.fakes import MemoryLogger
 from workers.callbacks import addresses, schedule
 from workers.callbacks.addresses import Allowed
 from workers.callbacks.deliveries import Step
@@ -38,6 +40,8 @@ class NoObserver:
     def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None: ...
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None: ...
+
+    def removed(self, name: str) -> None: ...
 
     def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None: ...
 
@@ -116,6 +120,46 @@ async def test_another_worker_goes_on_where_the_first_stopped(cluster: Cluster, 
             while (await second.deliveries.endpoints())[0].pending:
                 await asyncio.sleep(0.05)
         await second.stop()
+
+
+async def test_worker_without_the_file_notes_endpoints_as_removed_when_no_worker_sends(
+    cluster: Cluster, store: AnyStore
+) -> None:
+    """So it is when the setting is taken away: the events of the endpoint wait, and go on when it is put back."""
+    assert isinstance(store, PostgresOrderStore)
+    receiver, log = Receiver("shop"), MemoryLogger()
+    endpoint = Endpoint(
+        name="shop", url=f"http://127.0.0.1:{receiver.port}/callbacks", secrets=(SECRET,), timeout_s=5.0
+    )
+    sending = Worker(cluster, endpoint, "worker-a")
+    async with receiving(receiver), AsyncExitStack() as stack:
+        await sending.start()
+        await until(lambda: sending.sender.is_sending)
+        deliveries, candidacy = callback_store.without_endpoints(stack, store, holder="worker-b")
+        is_asked = asyncio.Event()
+
+        async def leads() -> bool:
+            is_asked.set()
+            return await candidacy.leads()
+
+        noting = asyncio.create_task(
+            callbacks.note_none(deliveries, logger=log, now_ms=now_ms, leads=leads, look_every_s=0.05)
+        )
+        await is_asked.wait()
+        await asyncio.sleep(0.2)
+        assert [page.is_configured for page in await deliveries.endpoints()] == [True]
+        await sending.stop()
+        await until(lambda: bool(log.lines))
+        assert log.lines[0][0] == "callback_removed"
+        assert [page.is_configured for page in await deliveries.endpoints()] == [False]
+        noting.cancel()
+        await candidacy.resign()
+        record = log_records.logged([log_records.record("N1", STATUSES[0])])
+        await log_records.processing(store, log_records.Time()).process(record)
+        back = Worker(cluster, endpoint, "worker-c")
+        await back.start()
+        await until(lambda: receiver.order_of_versions == {"shop-sg:N1": [1]})
+        await back.stop()
 
 
 @asynccontextmanager

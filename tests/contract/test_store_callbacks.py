@@ -68,8 +68,9 @@ async def step(
     busy: Sequence[bytes] = (),
     limit: int = 100,
     now_ms: int = NOW_MS,
+    is_recovering: bool = False,
 ) -> Step:
-    return await callbacks.step(endpoint, results, busy=busy, limit=limit, now_ms=now_ms)
+    return await callbacks.step(endpoint, results, busy=busy, limit=limit, now_ms=now_ms, is_recovering=is_recovering)
 
 
 def ids(found: Step) -> list[str]:
@@ -159,7 +160,8 @@ async def test_each_endpoint_gets_what_it_wants_from_its_first_moment_on(
     nobodys = structs.replace(OTHER, name="nobody")
     assert await step(callbacks, endpoint=nobodys) == Step()
     assert [(page.name, page.pending) for page in await callbacks.endpoints()] == [("other", 1), ("shop", 3)]
-    await callbacks.configure([SHOP], now_ms=NOW_MS)
+    assert await callbacks.configure([SHOP], now_ms=NOW_MS) == ["other"]
+    assert await callbacks.configure([SHOP], now_ms=NOW_MS) == []
     pages = await callbacks.endpoints()
     assert [page.is_configured for page in pages] == [False, True]
     assert [await callbacks.endpoint(name) for name in ("other", "shop", "nobody")] == [*pages, None]
@@ -224,9 +226,12 @@ async def test_more_rows_than_one_step_makes_due_follow_in_the_next_ones(
     later = NOW_MS + schedule.OUTAGE_MS
     again = (await step(callbacks, now_ms=later)).due
     await step(callbacks, *(result(each, REFUSED, later) for each in again[1:]), now_ms=later)
-    counts = [len((await step(callbacks, result(again[0], DELIVERED, later), limit=0, now_ms=later)).due)]
-    counts += [len((await step(callbacks, now_ms=later)).due) for _ in range(3)]
-    assert counts == [0, 4, 4, 4]
+    found = await step(callbacks, result(again[0], DELIVERED, later), limit=0, now_ms=later)
+    counts = [len(found.due)]
+    for _ in range(3):
+        found = await step(callbacks, now_ms=later, is_recovering=found.is_recovering)
+        counts.append(len(found.due))
+    assert (counts, found.is_recovering) == ([0, 4, 4, 4], False)
 
 
 async def test_enabled_endpoint_begins_anew_with_rows_of_many_slices(

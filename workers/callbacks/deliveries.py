@@ -50,14 +50,16 @@ class DueDelivery(Struct, frozen=True, kw_only=True):
 class Step(Struct, frozen=True, kw_only=True):
     """The outcome of a step: the deliveries to send, the endpoint's state, and whether it was disabled in this step.
 
-    `is_more` if the outbox has further events that could be taken at once. `unwritten` are results for the next step:
-    another session of the database has locked a row of their orders.
+    `is_more` if the outbox has further events that could be taken at once. `is_recovering` if the endpoint answers
+    again, and the next step has to make further waiting rows due. `unwritten` are results for the next step: another
+    session of the database has locked a row of their orders.
     """
 
     due: Sequence[DueDelivery] = ()
     state: EndpointState = EndpointState()
     is_disabled_now: bool = False
     is_more: bool = False
+    is_recovering: bool = False
     unwritten: Sequence[AttemptResult] = ()
 
 
@@ -136,8 +138,10 @@ class CallbacksPort(Protocol):
 class DeliveriesPort(CallbacksPort, Protocol):
     """The port of the sender, which needs more."""
 
-    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
-        """Note these endpoints, and no others, as configured. A new one gets the events that are written later.
+    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> Sequence[str]:
+        """Note these endpoints, and no others, as configured; return the names of those that were so until now.
+
+        A new one gets the events that are written later.
 
         Raises:
             InfrastructureDown: it has to be repeated. The others may be sent to, also new ones that are noted already.
@@ -151,11 +155,13 @@ class DeliveriesPort(CallbacksPort, Protocol):
         """
 
     async def step(
-        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
-    ) -> Step:
+        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int,
+        is_recovering: bool = False,
+    ) -> Step:  # fmt: skip
         """Write the results, take events from the outbox, and return deliveries that are due.
 
-        None of the keys in `busy` is among them, and no key twice. Results may be written twice.
+        None of the keys in `busy` is among them, and no key twice. Results may be written twice. `is_recovering` is
+        as the last step returned it.
 
         Raises:
             RowsLocked: another session has locked a row. The next step goes around those of orders.

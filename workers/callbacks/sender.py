@@ -7,7 +7,8 @@ Each lane has connections of its own, its share of `CONNECTIONS_MAX`. So an endp
 other, and all together are bounded. A step costs the store the same for one result as for a hundred. So a lane gets
 deliveries ahead, about twice as many as ended since its last step, and writes results together while some still wait.
 In memory are only results of the last moments, and deliveries that wait or are in flight: a process that is killed
-loses them, and the next leader sends those events again.
+loses them, and the next leader sends those events again. They are at most `UNWRITTEN_MAX` for each endpoint, and one
+more for each connection.
 
 Of an order, at most one event waits or is in flight at an endpoint. If two processes lead at once, for the length of a
 lease, both may send: an event then arrives twice, and never before its predecessor has arrived once or was given up.
@@ -36,6 +37,7 @@ CONNECTIONS_EACH_MAX = 16
 AHEAD_MAX = 32  # deliveries that wait in memory, for each connection
 AHEAD_S = 5.0  # then those that still wait are got anew: less than a lease, so that no former leader has old ones
 WRITE_EVERY_S = 0.1  # while deliveries wait; else a result is written at once
+UNWRITTEN_MAX = 100  # results of one endpoint; then no attempt begins until they are written
 LOOK_EVERY_S = 0.5  # for new events, for deliveries that come due, and for acts of operators
 REST_S = 2.0  # after the store did not answer
 LEFT_EVERY_S = 60.0  # how often a process without endpoints looks for some that are still noted as configured
@@ -52,6 +54,9 @@ class CallbackObserver(Protocol):
     def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None: ...
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None: ...
+
+    def removed(self, name: str) -> None:
+        """An endpoint is configured no more: its events wait."""
 
     def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
         """The store does not answer; the lane tries again soon."""
@@ -89,6 +94,8 @@ class Lane:
         self._waiting_since_s = 0.0  # when the first of them was got
         self._in_flight: dict[asyncio.Task[None], bytes] = {}  # the key of each
         self._results: list[AttemptResult] = []  # not written yet
+        self._locked = 0  # the first ones of them, whose orders were locked at the last step
+        self._is_recovering = False  # `Step.is_recovering` of the last step
         self._has_result = asyncio.Event()
         self._has_free_connection = asyncio.Event()
 
@@ -119,9 +126,16 @@ class Lane:
         self._drop_old()
         results = tuple(self._results)
         step = await self._store.step(
-            self._endpoint, results, busy=self._busy(), limit=self._room(len(results)), now_ms=self._now_ms()
+            self._endpoint,
+            results,
+            busy=self._busy(),
+            limit=self._room(len(results)),
+            now_ms=self._now_ms(),
+            is_recovering=self._is_recovering,
         )
         self._results[: len(results)] = step.unwritten
+        self._locked = len(step.unwritten)
+        self._is_recovering = step.is_recovering
         if step.is_disabled_now:
             self._observer.disabled(self._endpoint, step.state)
         if step.state.is_disabled:
@@ -135,13 +149,21 @@ class Lane:
     async def _rest(self, *, is_more: bool) -> None:
         """Return when another step is worth it: soon after a result, at once if a connection is free."""
         self._has_free_connection.clear()
-        has_free = len(self._in_flight) < self._connections
-        if is_more and has_free:
+        if is_more and self._may_begin:
             await asyncio.sleep(0)
             return
         await pause(self._has_result, self._look_every_s)
-        if self._waiting:
+        if self._waiting and not self._is_full:
             await pause(self._has_free_connection, WRITE_EVERY_S)
+
+    @property
+    def _may_begin(self) -> bool:
+        return len(self._in_flight) < self._connections and not self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether so many results wait to be written that no attempt may begin. Those of locked orders do not count."""
+        return len(self._results) - self._locked >= UNWRITTEN_MAX
 
     def _busy(self) -> set[bytes]:
         return {*self._in_flight.values(), *(due.event.key for due in self._waiting)}
@@ -157,7 +179,7 @@ class Lane:
 
     def _begin(self) -> None:
         """Begin attempts at what waits, as far as connections are free."""
-        while self._waiting and len(self._in_flight) < self._connections:
+        while self._waiting and self._may_begin:
             due = self._waiting.popleft()
             task = asyncio.create_task(self._attempt(due))
             self._in_flight[task] = due.event.key
@@ -261,8 +283,10 @@ class CallbackSender:
             self._configured = None
         elif endpoints != self._configured:
             with suppress(InfrastructureDown):  # another session may have locked an endpoint: the others go on
-                await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
+                gone = await self._store.configure(list(endpoints.values()), now_ms=self._now_ms())
                 self._configured = dict(endpoints)
+                for name in gone:
+                    self._observer.removed(name)
         await self._keep(endpoints if is_leading else {})
 
     async def _are_left(self) -> bool:

@@ -42,6 +42,9 @@ class CallbackTelemetry:
         self._disabled.labels(endpoint.name).set(1)
         self._logger.error("callback_disabled", **{Field.ENDPOINT: endpoint.name, Field.REASON: state.disabled_why})
 
+    def removed(self, name: str) -> None:
+        log_removed(self._logger, name)
+
     def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
         now_s = time.monotonic()
         if now_s - self._paused_s >= REPORT_EVERY_S:
@@ -68,3 +71,8 @@ class CallbackTelemetry:
                     self._disabled.labels(page.name).set(page.state.is_disabled)
                 shown = {page.name for page in pages}
             await asyncio.sleep(every_s)
+
+
+def log_removed(logger: Logger, name: str) -> None:
+    """Log that an endpoint is configured no more: its events wait, and no gauge shows them."""
+    logger.warning("callback_removed", **{Field.ENDPOINT: name})

@@ -46,7 +46,9 @@ _CONFIGURE = """
     FROM unnest($1::text[], $2::text[]) AS g(name, url)
     WHERE e.name = g.name AND NOT (e.is_configured AND e.url = g.url)
 """
-_CONFIGURE_NO_MORE = "UPDATE callback_endpoints SET is_configured = false WHERE is_configured AND name <> ALL($1)"
+_CONFIGURE_NO_MORE = """
+    UPDATE callback_endpoints SET is_configured = false WHERE is_configured AND name <> ALL($1) RETURNING name
+"""
 _LOOK = f"""
     SELECT last_number, {_STATE}, delivered_at,
         (SELECT count(*) FROM (
@@ -172,34 +174,33 @@ class PostgresCallbacks:
         self._reads = reads
         self._feed = Feed()
         self._foreign_locks: dict[str, ForeignLocks] = {}  # by endpoint
-        self._recovering: set[str] = set()  # endpoints that answer again, while further rows of theirs wait
 
-    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> None:
+    async def configure(self, configured: Sequence[Endpoint], *, now_ms: int) -> Sequence[str]:
         given = sorted((endpoint.name, endpoint.url) for endpoint in configured)
         names, urls = [name for name, _ in given], [url for _, url in given]
 
         async def add(connection: SqlConnection) -> None:
             await connection.execute(_CONFIGURE_NEW, names, urls)
 
-        async def change(connection: SqlConnection) -> None:
+        async def change(connection: SqlConnection) -> list[str]:
             await connection.execute(_CONFIGURE, names, urls)
-            await connection.execute(_CONFIGURE_NO_MORE, names)
+            return [name for (name,) in await connection.fetch(_CONFIGURE_NO_MORE, names)]
 
         await self._database.write(add, first=BRIEFLY)
-        await self._database.write(change, first=BRIEFLY)
+        return await self._database.write(change, first=BRIEFLY)
 
     async def has_configured(self) -> bool:
         found: bool = await self._database.read(lambda connection: connection.fetchval(_HAS_CONFIGURED))
         return found
 
     async def step(
-        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int
-    ) -> Step:
+        self, endpoint: Endpoint, results: Sequence[AttemptResult], *, busy: Collection[bytes], limit: int, now_ms: int,
+        is_recovering: bool = False,
+    ) -> Step:  # fmt: skip
         # The feed is complete only up to the oldest running transaction, so it is read outside our own.
         seen = await self._database.read(partial(self._look, name=endpoint.name, now_ms=now_ms))
         if seen is None:
             return Step()
-        is_recovering = endpoint.name in self._recovering
         if not (results or seen.events or (seen.has_due and limit) or is_recovering):
             return Step(state=seen.state)
         locks = self._foreign_locks.setdefault(endpoint.name, ForeignLocks())
@@ -215,12 +216,10 @@ class PostgresCallbacks:
             is_recovering=is_recovering,
         )
         try:
-            step, are_more = await self._database.write(work, first=BRIEFLY)
+            return await self._database.write(work, first=BRIEFLY)
         except RowsLocked:
             locks.meet()
             raise
-        (self._recovering.add if are_more else self._recovering.discard)(endpoint.name)
-        return step
 
     async def _look(self, connection: SqlConnection, *, name: str, now_ms: int) -> _Look | None:
         row = await connection.fetchrow(_LOOK, name, now_ms, now_ms + FAR_MS)
@@ -323,11 +322,10 @@ async def _advance(
     now_ms: int,
     around_locks: bool = False,
     is_recovering: bool = False,
-) -> tuple[Step, bool]:
-    """Do a step; return also whether the next one has to make further rows due, as the endpoint answers again."""
+) -> Step:
     row = await connection.fetchrow(_LOCK, endpoint.name)
     if row is None:
-        return Step(), False
+        return Step()
     last_number, before = row[0], deliveries.state(row[1:])
     state, keys = before, {result.key for result in results}
     locked: set[bytes] = set()
@@ -353,14 +351,14 @@ async def _advance(
     if keys := keys - locked:  # a new event of a locked order is not its earliest
         await connection.execute(_HEADS, endpoint.name, list(keys), now_ms)
     due = [] if state.is_disabled else await _due(connection, endpoint.name, {*busy, *locked}, limit, now_ms)
-    step = Step(
+    return Step(
         due=due,
         state=state,
         is_disabled_now=state.is_disabled and not before.is_disabled,
         is_more=is_taken and len(seen.events) == deliveries.EVENTS_MAX,
         unwritten=[result for result in results if result.key in locked],
+        is_recovering=changed == deliveries.ALL_DUE_MAX,
     )
-    return step, changed == deliveries.ALL_DUE_MAX
 
 
 async def _begin_anew(connection: SqlConnection, *, name: str, after: int, now_ms: int) -> int | None:

@@ -226,14 +226,20 @@ def test_token_of_a_providers_merchant_is_read_and_must_be_secret(open_to_all: P
 
 
 def test_callbacks_are_read_and_their_secrets_must_be_secret(open_to_all: Path) -> None:
-    assert [*doctor._callbacks(None)] == []
+    accounts = open_to_all / "accounts.toml"
+    assert [*doctor._callbacks(None, accounts)] == []
     file, secret = open_to_all / "callbacks.toml", open_to_all / "shop.secret"
     file.write_text('[callbacks.shop]\nurl = "https://shop.example/"\nsecret_files = ["shop.secret"]\n')
-    (missing,) = doctor._callbacks(file)
+    (missing,) = doctor._callbacks(file, accounts)
     assert (missing.state, "shop.secret" in missing.detail) == (FindingState.WRONG, True)
     secret.write_text("whsec_" + "QUFB" * 8)
     secret.chmod(0o644)
-    exposed, read = doctor._callbacks(file)
+    exposed, read = doctor._callbacks(file, accounts)
     assert (exposed.state, read.state, "shop in" in read.detail) == (FindingState.WRONG, FindingState.OK, True)
     secret.chmod(0o600)
-    assert [each.state for each in doctor._callbacks(file)] == [FindingState.OK]
+    assert [each.state for each in doctor._callbacks(file, accounts)] == [FindingState.OK]
+    known = alipay.accounts_file(open_to_all)
+    with file.open("a") as more:
+        more.write('accounts = ["shop-cn", "main"]\n')
+    unknown, _ = doctor._callbacks(file, known)
+    assert (unknown.state, "shop is for the account main, " in unknown.detail) == (FindingState.WRONG, True)

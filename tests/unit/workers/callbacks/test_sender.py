@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from deploy.embedded.store import SqliteOrderStore
 from schemas import event_names
 from tests.support import log_records, waiting
 from tests.support.log_records import Time
-from workers.callbacks import sender
+from workers.callbacks import deliveries, schedule, sender
 from workers.callbacks.deliveries import DeliveryQuery, Step
 from workers.callbacks.endpoints import Endpoint
 from workers.callbacks.messages import Message
@@ -67,12 +67,16 @@ class Notes:
         self.disabled_: list[str] = []
         self.errors: list[Exception] = []
         self.paused_: list[str] = []
+        self.removed_: list[str] = []
 
     def attempted(self, endpoint: Endpoint, result: AttemptResult) -> None:
         self.results.append(result)
 
     def disabled(self, endpoint: Endpoint, state: EndpointState) -> None:
         self.disabled_.append(endpoint.name)
+
+    def removed(self, name: str) -> None:
+        self.removed_.append(name)
 
     def paused(self, endpoint: Endpoint, error: InfrastructureDown) -> None:
         self.paused_.append(str(error))
@@ -238,6 +242,50 @@ async def test_what_has_waited_long_in_memory_is_got_anew(shop: Shop, monkeypatc
     assert shop.merchant.versions("a") == {number: [1, 2, 3] for number in NUMBERS}
 
 
+async def test_what_is_sent_while_results_cannot_be_written_is_bounded(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed loses these results, and the next one sends the events again."""
+    monkeypatch.setattr(sender, "UNWRITTEN_MAX", 10)
+    step, may_write = shop.callbacks.step, asyncio.Event()
+
+    async def stuck(endpoint: Endpoint, results: Sequence[AttemptResult], **more: object) -> Step:
+        if results:
+            await may_write.wait()
+        return await step(endpoint, results, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shop.callbacks, "step", stuck)
+    await configured(shop, "a")
+    await shop.pay(*(f"N{number}" for number in range(100)))
+    async with shop.sending():
+        await until(lambda: len(shop.merchant.arrived["a"]) >= 10 and not shop.merchant.at_once["a"])
+        await asyncio.sleep(0.1)
+        assert len(shop.merchant.arrived["a"]) < 10 + sender.CONNECTIONS_EACH_MAX
+        may_write.set()
+        await until(lambda: len(shop.merchant.arrived["a"]) == 300)
+
+
+async def test_everything_that_waits_is_sent_when_an_endpoint_answers_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More waits than one step makes due."""
+    monkeypatch.setattr(deliveries, "ALL_DUE_MAX", 2)
+
+    async def refuses(message: Message) -> CallbackAnswer:
+        return CallbackAnswer(outcome=CallbackOutcome.REFUSED, status=500)
+
+    shop.merchant.answers["a"] = refuses
+    await configured(shop, "a")
+    await shop.pay(*NUMBERS)
+    async with shop.sending():
+        await until(lambda: len(shop.notes.results) == len(NUMBERS))
+        shop.time.now_ms += schedule.OUTAGE_MS
+        await until(lambda: len(shop.notes.results) == 2 * len(NUMBERS))
+        del shop.merchant.answers["a"]
+        await shop.pay("M1")
+        await until(lambda: len(shop.merchant.arrived["a"]) == 3 * len(NUMBERS) + 3)
+
+
 async def test_failed_event_is_tried_again_when_it_is_due(shop: Shop) -> None:
     async def refuses(message: Message) -> CallbackAnswer:
         return CallbackAnswer(outcome=CallbackOutcome.REFUSED, status=500)
@@ -310,6 +358,7 @@ async def test_endpoints_removed_while_no_process_ran_are_noted_as_removed(shop:
     shop.is_leading = True
     async with shop.sending():
         await _until_configured(shop, [])
+        await until(lambda: sorted(shop.notes.removed_) == ["a", "b"])
 
 
 async def test_without_endpoints_the_lease_is_not_asked_for_and_the_store_once(
@@ -376,10 +425,10 @@ async def test_store_that_does_not_answer_loses_no_result(shop: Shop, monkeypatc
 async def test_endpoints_that_cannot_be_noted_stop_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     configure, is_locked = shop.callbacks.configure, True
 
-    async def fails(*args: object, **more: object) -> None:
+    async def fails(*args: object, **more: object) -> Sequence[str]:
         if is_locked and shop.merchant.arrived["a"]:
             raise RowsLocked("a shell has locked the endpoint")
-        await configure(*args, **more)  # type: ignore[arg-type]
+        return await configure(*args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shop.callbacks, "configure", fails)
     await configured(shop, "a")

@@ -72,8 +72,14 @@ def test_disabled_endpoint_is_logged_and_shown_at_once() -> None:
     registry, log = CollectorRegistry(), MemoryLogger()
     telemetry = CallbackTelemetry(registry, log)
     telemetry.disabled(SHOP, EndpointState(disabled_at_ms=NOW_MS, disabled_why="gone"))
+    telemetry.removed("old")
     telemetry.failed(SHOP, RuntimeError("a bug"))
     for _ in range(3):
         telemetry.paused(SHOP, InfrastructureDown("away"))
     assert registry.get_sample_value("alipay_notify_callback_disabled", {"endpoint": "shop"}) == 1
-    assert [event for event, _ in log.lines] == ["callback_disabled", "callback_failed", "callback_paused"]
+    assert [event for event, _ in log.lines] == [
+        "callback_disabled",
+        "callback_removed",
+        "callback_failed",
+        "callback_paused",
+    ]
