@@ -133,6 +133,11 @@ _PRUNE = """
 _OLD_PENDING = """
     SELECT endpoint, number, key FROM callback_deliveries WHERE state = 'pending' AND created_at_ms < ? LIMIT ?
 """
+# Most rows of a log are delivered.
+_INDEXED = {
+    DeliveryState.PENDING: "INDEXED BY callback_deliveries_pending",
+    DeliveryState.GIVEN_UP: "INDEXED BY callback_deliveries_given_up",
+}
 _NUMBER_MAX = 2**63 - 1
 
 
@@ -262,8 +267,8 @@ def log_of(query: DeliveryQuery) -> tuple[str, Sequence[str | int | bytes]]:
     if query.order is not None:
         indexed, more = "INDEXED BY callback_deliveries_of_key", f"{more} AND key = ?4"
         parameters.append(query.order.encode())
-    elif query.state is DeliveryState.PENDING:
-        indexed = "INDEXED BY callback_deliveries_pending"
+    elif query.state is not None:
+        indexed = _INDEXED.get(query.state, "")
     return _LOG.format(indexed=indexed, and_more=more), parameters
 
 

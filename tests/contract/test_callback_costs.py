@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from deploy.embedded import callbacks as sqlite
 from deploy.embedded.callbacks import SqliteCallbacks
 from deploy.embedded.store import SqliteOrderStore
 from tests.contract.engines import AnyStore
-from tests.contract.test_store_callbacks import SHOP, result
+from tests.contract.test_store_callbacks import REFUSED, SHOP, result
 from tests.support import log_records, query_plans
 from tests.support.log_records import NOW_MS
 from workers.callbacks.deliveries import DeliveryQuery
@@ -51,15 +53,19 @@ async def test_step_costs_the_same_whatever_was_finished(store: AnyStore, work: 
     assert 0 < many < few * MORE_MAX
 
 
-async def test_list_of_one_order_costs_the_same_whatever_was_finished(store: AnyStore, work: Processing) -> None:
+async def test_list_costs_the_same_whatever_was_delivered(store: AnyStore, work: Processing) -> None:
     callbacks = _callbacks(store)
     await callbacks.configure([SHOP], now_ms=NOW_MS)
-    await work.process(log_records.logged([log_records.record("N1", "TRADE_SUCCESS")]))
-    await callbacks.step(SHOP, (), busy=(), limit=1, now_ms=NOW_MS)
+    await work.process(log_records.logged([log_records.record(number, "TRADE_SUCCESS") for number in ("N1", "N2")]))
+    _, due = (await callbacks.step(SHOP, (), busy=(), limit=2, now_ms=NOW_MS)).due
+    given_up = structs.replace(result(due, REFUSED), state=DeliveryState.GIVEN_UP, due_ms=0)
+    await callbacks.step(SHOP, (given_up,), busy=(), limit=0, now_ms=NOW_MS)
     await _finish(store)
     for query in (
         DeliveryQuery(endpoint=SHOP.name, order="shop-sg:N1"),
         DeliveryQuery(endpoint=SHOP.name, state=DeliveryState.PENDING),
+        DeliveryQuery(endpoint=SHOP.name, state=DeliveryState.GIVEN_UP),
+        DeliveryQuery(endpoint=SHOP.name, state=DeliveryState.GIVEN_UP, before=1_000_000),
     ):
         assert len(await callbacks.deliveries(query)) == 1
         assert await _cost_of_list(store, query) < LIST_MAX
