@@ -24,6 +24,7 @@ DEMO_DIRECTORY = Path(".demo/world")
 DEFAULT_PORT = 8089
 DEFAULT_NOTIFY = "http://127.0.0.1:8080"
 DEFAULT_ADMIN = "http://127.0.0.1:9464"
+FAMILY = "family"  # the retry schedule of each notification's own family
 
 Directory = Annotated[
     Path,
@@ -60,7 +61,9 @@ def sandbox(
     drop: Annotated[
         float, typer.Option(min=0, max=1, help="Lose this share of the notifications: the merchant has to ask.")
     ] = 0.0,
-    profile: Annotated[str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …")] = "cn-4m",
+    profile: Annotated[
+        str, typer.Option(help="The retry schedule: cn-4m, global-2m, odoo, …; `family` is that of each family.")
+    ] = FAMILY,
 ) -> None:
     """Run the sandbox until SIGTERM or Ctrl-C."""
     import asyncio
@@ -95,13 +98,15 @@ def sandbox(
     asyncio.run(_run_until_signal(running))
 
 
-def profile_named(name: str) -> Profile:
-    """Return the retry schedule of this name; exit with 2 if there is none."""
+def profile_named(name: str) -> Profile | None:
+    """Return the retry schedule of this name, `None` for that of each family; exit with 2 if there is none."""
     from deploy.sandbox.delivery import PROFILES
 
+    if name == FAMILY:
+        return None
     if name not in PROFILES:
         raise typer.BadParameter(
-            f"there is no profile {name!r}; the profiles are {', '.join(PROFILES)}", param_hint="--profile"
+            f"there is no profile {name!r}; the profiles are {', '.join((FAMILY, *PROFILES))}", param_hint="--profile"
         )
     return PROFILES[name]
 

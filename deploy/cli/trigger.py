@@ -66,7 +66,9 @@ def trigger(
             help="The sandbox's folder; otherwise the one that was started last.",
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="The retry schedule; `once` sends each notification once.")] = "once",
+    profile: Annotated[
+        str, typer.Option(help="The retry schedule; `once` sends each notification once, `family` as Alipay does.")
+    ] = "once",
     time_scale: Annotated[float, typer.Option(min=0.001, help="Retry so many times as fast as Alipay.")] = 1.0,
     history: Annotated[Path | None, typer.Option(help="Append each attempt to this file, as JSON lines.")] = None,
     admin: Annotated[str, typer.Option(metavar="URL", help="Register the order at this admin API first.")] = "",

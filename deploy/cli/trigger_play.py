@@ -29,7 +29,7 @@ class Stage(NamedTuple):
     """How the scenario is sent."""
 
     world: World
-    profile: Profile
+    profile: Profile | None  # `None`: that of each family
     time_scale: float
     history: Path | None
 

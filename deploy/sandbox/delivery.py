@@ -4,9 +4,9 @@ A correct answer is status 200 with the seven bytes `success`; for Antom, status
 redirect is not followed and an extra byte is wrong, because Alipay treats them so. If no answer arrives in time, the
 outcome is `silent`, not `refused`: it is unknown whether the notification arrived, so a judge must allow both effects.
 
-The schedules are those of `schemas.retry_profiles`. Their gaps are in Alipay's time; a time scale shortens the real
-waits only. The times inside a notification stay Alipay's: a retry after four minutes has a `notify_time` four minutes
-later, even if it follows after a second.
+The schedules are those of `schemas.retry_profiles`, of which each family has its own. Their gaps are in Alipay's time;
+a time scale shortens the real waits only. The times inside a notification stay Alipay's: a retry after four minutes has
+a `notify_time` four minutes later, even if it follows after a second.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import SignedDelivery, UnsignedNotification
 from deploy.sandbox.trades import Trades
 from schemas import retry_profiles
+from schemas.accounts import Family
 from schemas.retry_profiles import Profile
 
 PROFILES: Mapping[str, Profile] = {
@@ -120,13 +121,13 @@ class DeliveryHistory:
 
 
 class Sender:
-    """Delivers notifications by one retry profile."""
+    """Delivers notifications by one retry profile, or each by the usual one of its family if `profile` is `None`."""
 
     def __init__(
         self,
         *,
         http: aiohttp.ClientSession,
-        profile: Profile,
+        profile: Profile | None,
         issued: IssuedIds,
         time_scale: float = 1.0,
         concurrency: int = 64,
@@ -176,7 +177,7 @@ class Sender:
         notification id then, and further copies can follow.
         """
         self._announce(job)
-        sent_at = job.at + timedelta(seconds=self._profile.offset_s(number))
+        sent_at = job.at + timedelta(seconds=self._profile_of(job).offset_s(number))
         if self._dropping is not None and self._dropping.takes(job.notification.notify_id):
             return self._dropped(job, number=number, sent_at=sent_at)
         delivery = job.notification.delivery(sent_at)
@@ -224,13 +225,17 @@ class Sender:
         if answer.status is not None:
             outcome, why = judge(answer.status, answer.body, antom=antom)
         # A forgery is not retried by Alipay's schedule.
-        again = None if outcome == "ok" or job.forged or job.is_extra else self._profile.gap_after(number)
+        again = None if outcome == "ok" or job.forged or job.is_extra else self._profile_of(job).gap_after(number)
         return Attempt(
             account=one.account.identity.name, order=one.order, notify_id=one.notify_id, kind=one.facts.kind,
             number=number, sent_at=sent_at, outcome=outcome, expected=job.expected, status=answer.status,
             answer=answer.body.decode("utf-8", "backslashreplace")[:_EXCERPT_CHARACTERS], why=why,
             elapsed_ms=round(answer.elapsed_ms, 3), again_in_s=again,
         )  # fmt: skip
+
+    def _profile_of(self, job: DeliveryJob) -> Profile:
+        family = Family(job.notification.account.identity.family)
+        return self._profile or PROFILES[retry_profiles.DEFAULTS[family]]
 
     def _announce(self, job: DeliveryJob) -> None:
         """Make the id known to notify_verify before the merchant can ask about it, except for a forgery."""

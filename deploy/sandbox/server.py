@@ -26,7 +26,7 @@ from deploy.sandbox import pages, planning, playing, resending, scenario, scenar
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
 from deploy.sandbox.answers import TradeQueries
 from deploy.sandbox.cashier import Cashier
-from deploy.sandbox.delivery import PROFILES, DeliveryJob, Sender
+from deploy.sandbox.delivery import DeliveryJob, Sender
 from deploy.sandbox.dropping import Dropping
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import UnplayableError
@@ -92,7 +92,7 @@ class SandboxServer:
         self._admin_url = admin_url
         self._admin_token = admin_token
         self._request_url = request_url
-        self._profile = profile or PROFILES["cn-4m"]
+        self._profile = profile
         self._time_scale = time_scale
         self._notify_delay_s = notify_delay_s
         self._scenarios = scenario_files.load_all()
@@ -239,7 +239,7 @@ class SandboxServer:
             scenarios=scenario.grouped(self._scenarios.values()),
             accounts=self.world.accounts,
             receiver=self.world.notify_base,
-            profile=self._profile.name,
+            profile="" if self._profile is None else self._profile.name,
             time_scale=f"{self._time_scale:g}",
             rows=self._rows(),
             drops=self.dropping.share > 0,

@@ -114,6 +114,21 @@ async def test_refused_notification_is_retried_with_the_same_id_and_a_new_time(
     assert attempts[-1].again_in_s is None
 
 
+@pytest.mark.parametrize(("account", "profile"), [("demo-md5", "cn-4m"), ("demo-cn", "cn-4m"), ("demo-antom", "antom")])
+async def test_without_a_profile_each_notification_is_retried_by_that_of_its_family(
+    world: World, http: aiohttp.ClientSession, account: str, profile: str
+) -> None:
+    pauses = Pauses()
+    async with receiving(always(503, "fail")) as receiver:
+        sending = Sender(http=http, profile=None, issued=IssuedIds(), sleep=pauses)
+        attempts = await sending.deliver(job(world, receiver.url, account=account))
+    assert len(attempts) == PROFILES[profile].deliveries
+    assert pauses.seconds == [gap for gap in PROFILES[profile].gaps_s if gap]
+    assert [round((one.sent_at - attempts[0].sent_at).total_seconds()) for one in attempts[:3]] == [
+        PROFILES[profile].offset_s(number) for number in (1, 2, 3)
+    ]
+
+
 async def test_retries_stop_at_the_first_success(world: World, http: aiohttp.ClientSession) -> None:
     async def third_time(_request: web.Request) -> web.StreamResponse:
         return web.Response(text="success" if len(receiver.bodies) == 3 else "fail")
