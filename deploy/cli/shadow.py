@@ -17,6 +17,7 @@ from deploy.cli import terminal
 if TYPE_CHECKING:
     from deploy.logs import LogWriter
     from deploy.shadow.directory import Shadow
+    from deploy.shadow.pruning import Pruned
     from deploy.shadow.report import ShadowReport
     from deploy.shadow.shapes import OldState
 
@@ -30,6 +31,7 @@ answers nothing that counts, publishes nothing, never asks Alipay, and writes to
     alipay-notify shadow orders orders.csv --account shop-cn
     alipay-notify shadow import access.log --account shop-cn
     alipay-notify shadow report
+    alipay-notify shadow prune --keep-days 30
 """
 _RUN_HELP = """Receive mirrored notifications, and decide them.
 
@@ -67,6 +69,14 @@ the orders were exported.
     alipay-notify shadow report
     alipay-notify shadow report --json --limit 0
 """
+_PRUNE_HELP = """Delete notifications and orders that are older than some days.
+
+Deleted are notifications that were received before, and orders that were exported before and have no later ones. The
+rest is decided anew, as if the shadow had begun then. Run it once a day. `shadow run` may run beside it.
+
+    alipay-notify shadow prune
+    alipay-notify shadow prune --keep-days 7 --dir /srv/shadow
+"""
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 lines were left out."
 _EPILOG_REPORT = "Exit codes: 0 no difference, 1 could not compare, 2 wrong usage, 3 differences."
 
@@ -90,6 +100,7 @@ def register(app: typer.Typer) -> None:
     group.command("import", help=_IMPORT_HELP, epilog=_EPILOG)(import_)
     group.command("orders", help=_ORDERS_HELP, epilog=_EPILOG)(orders)
     group.command("report", help=_REPORT_HELP, epilog=_EPILOG_REPORT)(report)
+    group.command("prune", help=_PRUNE_HELP, epilog=exits.EPILOG)(prune)
     app.add_typer(group, name="shadow")
 
 
@@ -198,6 +209,24 @@ def report(
     else:
         _print(found)
     raise typer.Exit(exits.FOUND_WRONG if found.differences else exits.DONE)
+
+
+def prune(
+    keep_days: Annotated[int, typer.Option(min=1, max=3650, help="Keep the last so many days.")] = 30,
+    directory: Dir = DIR,
+    accounts: Accounts = ACCOUNTS,
+) -> None:
+    """Delete old notifications and orders."""
+    from schemas.times import DAY_MS
+
+    async def work(shadow: Shadow) -> Pruned:
+        done = await shadow.book.prune(shadow.now_ms() - keep_days * DAY_MS)
+        with terminal.progress("decide", None) as progressed:
+            await shadow.catch_up(progressed)
+        return done
+
+    done = _with_shadow(directory, accounts, work, create=False)
+    typer.echo(f"{done.notifications} notifications and {done.orders} orders deleted")
 
 
 def _with_shadow(directory: Path, accounts: Path, work: Callable[[Shadow], Any], *, create: bool = True) -> Any:

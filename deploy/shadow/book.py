@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from deploy.embedded.migrations import Schema
 from deploy.embedded.sqlite import SqliteDatabase
-from deploy.shadow import joining, private_files
+from deploy.shadow import joining, private_files, pruning
+from deploy.shadow.pruning import Pruned
 from deploy.shadow.shapes import Judged, OldOrder
 from schemas.money import Money
 from schemas.record_format import Record
@@ -132,8 +133,22 @@ class Book:
             await self._database.write(_put_staged)
         return count
 
+    async def prune(self, before_ms: int) -> Pruned:
+        """Delete rows that are older than this moment, overwrite them, and begin a new generation of decisions.
+
+        Without such rows nothing happens.
+        """
+
+        def overwriting(connection: Connection) -> None:
+            connection.execute("PRAGMA secure_delete = ON")
+
+        await self._database.read(overwriting)
+        done = await self._database.write(lambda connection: pruning.prune(connection, before_ms))
+        await self._database.truncate_log()
+        return done
+
     async def generation(self) -> int:
-        """Return the number of the present decisions: each change of the registered amounts begins new ones."""
+        """Return the number of the present decisions: new amounts, and deleted notifications, begin new ones."""
         return await self._database.read(_generation)
 
     async def authentic_after(self, offset: int, limit: int) -> Sequence[LogRecord]:

@@ -1,7 +1,7 @@
 """The shadow's folder: its book, its decisions, and the lock of the process that decides.
 
 lock                one process decides at a time: `shadow run`, or else the import or report of the moment
-shadow.sqlite3      the notifications, and the merchant's orders
+shadow.sqlite3      the notifications, and the merchant's orders, until `shadow prune`
 decided-N.sqlite3   the decisions on them; it follows from the first file, and may be deleted
 """
 

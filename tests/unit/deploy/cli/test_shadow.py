@@ -117,6 +117,17 @@ def test_report_without_differences_exits_with_0(shop: Shop) -> None:
     assert (report.exit_code, "differences   none" in report.stdout) == (0, True)
 
 
+def test_prune_says_what_it_deleted(shop: Shop) -> None:
+    """The line is of November 2025, and what is imported without a time is of now."""
+    nothing = shop.run("prune")
+    assert (nothing.exit_code, "begin with shadow run or shadow import" in nothing.stderr) == (1, True)
+    shop.run("import", shop.file(line("A"), line("B", time=None)))
+    assert shop.run("prune", "--keep-days", "0").exit_code == 2
+    done = shop.run("prune", "--keep-days", "1")
+    assert (done.exit_code, done.stdout) == (0, "1 notifications and 0 orders deleted\n")
+    assert parsed(shop.run("report", "--json"))["notifications"] == 1
+
+
 def test_orders_say_how_many_and_an_unknown_state_is_named(shop: Shop) -> None:
     shop.run("import", shop.file(line("A"), line("B")))
     done = shop.run("orders", shop.file("order,state,amount", "A,shipped,12.80", "B,odd,12.80"), "--account", "shop-cn",
