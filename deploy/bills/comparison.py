@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from deploy.bills import judgement
 from deploy.bills.judgement import BillPeriod, ListedFacts, OrderFacts
@@ -106,6 +107,13 @@ class Comparison:
                 advance(len(listed))
             if newest_ms == before_ms:
                 break
+
+    def of_neighbours(self, payments: Iterable[BillDifference]) -> None:
+        """Note those of these payments near the edge, missing in a neighbouring bill, that this one does not have."""
+        for each in payments:
+            if not self._sheet.has_payment(each.order, each.trade):
+                missing = DifferenceKind.PAYMENT_ONLY_HERE
+                self._note(structs.replace(each, kind=missing, detail=judgement.IN_NEITHER))
 
     def sums(self) -> tuple[BillSum, ...]:
         """Return the sums of the bill by currency, with those of the same rows here."""

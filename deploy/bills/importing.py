@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.bills import layouts, reader, sheet
+from deploy.bills import layouts, neighbours, reader, sheet
 from deploy.bills.comparison import BillApi, Comparison
 from deploy.bills.files import BadBill, BillFile
 from deploy.bills.judgement import BillPeriod
@@ -82,6 +82,9 @@ def run(
         if not wanted.is_settlement:
             with progress("looking through the orders", None) as advance:
                 comparison.of_store(span, advance)
+            if not (notes.unreadable_count or notes.disagreements() or notes.left_out or wanted.outside):
+                scope = None if merchant is None else merchant[1]
+                comparison.of_neighbours(neighbours.undecided(api, chosen["account"], span, scope=scope))
         sums = comparison.sums()
         report = BillReport(
             file=_shown(bill.name),

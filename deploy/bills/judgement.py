@@ -14,6 +14,8 @@ from workers.bills import BillDifference, DifferenceKind, OrderHistory, OrderPay
 
 # A payment so near the edge of the period may be in the bill of the day before or after.
 EDGE_MS = 15 * 60_000
+NEAR_EDGE = "paid near the edge of the period: it may be in the bill of the day before or after"
+IN_NEITHER = "in neither of the bills of two periods that follow each other, near whose edge it was paid"
 # Alipay sends a notification for some 25 hours, so a payment was made so long before its receipt at most.
 LATE_MS = 26 * HOUR_MS
 
@@ -249,8 +251,7 @@ def of_payment_here(listed: ListedFacts, history: OrderHistory, span: BillPeriod
         if not span.has(at_ms):
             return None
         if span.is_near_edge(at_ms):
-            why = "paid near the edge of the period: it may be in the bill of the day before or after"
-            return _only_here(listed, DifferenceKind.UNCERTAIN, why, at_ms, listed.amount_minor)
+            return _only_here(listed, DifferenceKind.UNCERTAIN, NEAR_EDGE, at_ms, listed.amount_minor)
         return _only_here(listed, DifferenceKind.PAYMENT_ONLY_HERE, "", at_ms, listed.amount_minor)
     received_at_ms = history.received_at_ms
     if received_at_ms is None or not span.may_be_of(received_at_ms):

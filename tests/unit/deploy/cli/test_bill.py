@@ -116,6 +116,26 @@ def test_payments_near_midnight_and_of_other_days_are_no_differences(server: Ser
     assert "near the edge" in result["differences"][0]["detail"]
 
 
+def test_payment_near_midnight_is_decided_by_the_bill_of_the_next_or_the_last_day(
+    server: Server, tmp_path: Path
+) -> None:
+    for order, at in (
+        ("late", "2025-10-09 23:59:58"),
+        ("lost", "2025-10-09 23:59:59"),
+        ("early", "2025-10-09 00:00:01"),
+    ):
+        server.do(server.world.deliver(form(order, gmt_payment=at)))
+    empty = written(tmp_path / "empty.csv")
+    code, result = imported(server, empty)
+    assert (code, dict(kinds(result))) == (0, {"early": "uncertain", "late": "uncertain", "lost": "uncertain"})
+    next_day = written(tmp_path / "next.csv", ("late", {"at": "2025-10-10 00:00:02"}))
+    code, result = imported(server, next_day, "--date", "2025-10-10")
+    assert (code, kinds(result)) == (3, [("lost", "payment_only_here")])
+    assert "in neither of the bills" in result["differences"][0]["detail"]
+    code, result = imported(server, empty, "--date", "2025-10-08")
+    assert (code, kinds(result)) == (3, [("early", "payment_only_here")])
+
+
 def test_rows_that_cannot_be_read_or_contradict_the_file_end_with_one(server: Server, tmp_path: Path) -> None:
     server.do(server.world.deliver(form("A1")))
     code, result = imported(server, written(tmp_path / "a.csv", ("A1", {}), ("A2", {"amount": "abc"})))
