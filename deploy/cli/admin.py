@@ -1,5 +1,8 @@
 """Client of the admin API for the commands: one request, one answer, and errors that name the next step.
 
+A read that the server is too busy for (503 with `Retry-After`) is repeated for a while. A write is not: it may be done
+already.
+
 It uses only the standard library's HTTP client, which loads in a few milliseconds and ignores proxy settings: a proxy
 must not be asked for an address on loopback.
 """
@@ -20,10 +23,11 @@ import typer
 
 from deploy import exits
 from deploy.cli import terminal
+from schemas import retry_after, times
 
 DEFAULT_URL = "http://127.0.0.1:9464"
 TIMEOUT_S = 10.0
-PATIENCE_S = 60.0  # from the first of the requests without an answer to the begin of the last
+PATIENCE_S = 60.0  # from the first of the requests that are repeated to the begin of the last
 FIRST_WAIT_S, WAIT_MAX_S = 0.5, 8.0
 _PASSING = (0, 502, 503, 504)  # statuses; 0 is no answer
 PAGE = 1000  # rows of one request
@@ -79,19 +83,26 @@ Token = Annotated[
 
 
 class AdminApiError(Exception):
-    """The admin API did not answer, or refused; the text is for the operator. `status` is 0 without an answer."""
+    """The admin API did not answer, or refused; the text is for the operator.
 
-    def __init__(self, text: str, *, status: int = 0) -> None:
+    `status` is 0 without an answer. `retry_after_s` is how long a busy server asks to wait; `None` if it does not.
+    """
+
+    def __init__(self, text: str, *, status: int = 0, retry_after_s: float | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class AdminClient:
     """The admin API at one address."""
 
+    _sleep = staticmethod(time.sleep)
+
     def __init__(self, url: str, *, token: str = "") -> None:
         self._url = url.rstrip("/")
         self._token = token
+        self._has_answered = False
 
     def get(self, *path: str, **query: str | int | None) -> dict[str, Any]:
         """Return the answer to a GET request; a query parameter that is `None` is left out.
@@ -100,7 +111,8 @@ class AdminClient:
             AdminApiError: no answer, an answer of another program, or an error status.
         """
         given = {name: value for name, value in query.items() if value is not None}
-        return self._request("GET", _path(path) + (f"?{urlencode(given)}" if given else ""), None, TIMEOUT_S)
+        target = _path(path) + (f"?{urlencode(given)}" if given else "")
+        return self._request("GET", target, None, TIMEOUT_S)
 
     def send(
         self,
@@ -119,8 +131,30 @@ class AdminClient:
         return self._request(method, target, json.dumps(body).encode(), timeout_s)
 
     def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
+        gives_up_s, wait_s = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+        while True:
+            try:
+                answer = self._answer(method, path, body, timeout_s)
+            except AdminApiError as error:
+                pause_s = max(wait_s, error.retry_after_s or 0.0)
+                if not self._is_passing(method, error) or time.monotonic() + pause_s > gives_up_s:
+                    raise
+                if wait_s == FIRST_WAIT_S:  # one line for each request
+                    text = f"{str(error).rstrip('.')}; asking again, for up to {PATIENCE_S:g} s"
+                    typer.echo(terminal.plain(text), err=True)
+            else:
+                self._has_answered = True
+                return answer
+            self._sleep(pause_s)
+            wait_s = min(2 * wait_s, WAIT_MAX_S)
+
+    def _is_passing(self, method: str, error: AdminApiError) -> bool:
+        """Return whether a request with this error is to be repeated."""
+        return method == "GET" and error.retry_after_s is not None
+
+    def _answer(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
         try:
-            status, content = self._exchange(method, path, body, timeout_s)
+            status, wait, content = self._exchange(method, path, body, timeout_s)
         except (OSError, HTTPException) as error:
             raise AdminApiError(
                 f"No server answers at {self._url} ({type(error).__name__}). Start one with `alipay-notify up`, or "
@@ -136,10 +170,12 @@ class AdminClient:
                 "port with --admin URL or ALIPAY_NOTIFY_ADMIN."
             )
         if status >= 400:
-            raise AdminApiError(_error_text(answer, status, has_token=bool(self._token)), status=status)
+            text = _error_text(answer, status, has_token=bool(self._token))
+            raise AdminApiError(text, status=status, retry_after_s=_retry_after_s(status, wait))
         return answer
 
-    def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, str | None, bytes]:
+        """Return the status, the header `Retry-After`, and the body."""
         connection, base = self._connection(timeout_s)
         headers = {"Accept": "application/json"}
         if self._token:
@@ -149,7 +185,7 @@ class AdminClient:
         try:
             connection.request(method, base + path, body=body, headers=headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.headers.get("Retry-After"), response.read()
         finally:
             connection.close()
 
@@ -173,22 +209,8 @@ class PatientClient(AdminClient):
     has not answered yet is not waited for.
     """
 
-    _has_answered = False
-
-    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
-        gives_up_s, wait_s = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
-        while True:
-            try:
-                answer = super()._request(method, path, body, timeout_s)
-            except AdminApiError as error:
-                is_passing = self._has_answered and error.status in _PASSING
-                if not is_passing or time.monotonic() + wait_s > gives_up_s:
-                    raise
-                time.sleep(wait_s)
-                wait_s = min(2 * wait_s, WAIT_MAX_S)
-            else:
-                self._has_answered = True
-                return answer
+    def _is_passing(self, method: str, error: AdminApiError) -> bool:
+        return (self._has_answered and error.status in _PASSING) or super()._is_passing(method, error)
 
 
 def listed(api: AdminClient, *path: str, rows: str, limit: int | None, **filters: str | None) -> dict[str, Any]:
@@ -245,6 +267,12 @@ def act(
 
 def _path(parts: tuple[str, ...]) -> str:
     return "/api/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _retry_after_s(status: int, wait: str | None) -> float | None:
+    if status != 503 or wait is None:
+        return None
+    return retry_after.wait_ms(wait, now_ms=int(time.time() * 1000), most_ms=times.HOUR_MS) / 1000
 
 
 def _error_text(answer: Mapping[str, Any], status: int, *, has_token: bool) -> str:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -37,6 +38,77 @@ def another_program() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Answers 503 so many times, and then well."""
+
+    refusals: ClassVar[list[dict[str, str]]] = []  # the headers of each
+    requests: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.requests.append(self.command)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = self.refusals.pop(0) if self.refusals else None
+        self.send_response(200 if headers is None else 503)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b'{"held": []}' if headers is None else b'{"detail": "the store does not answer"}')
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
+        pass
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that answers as `_Busy.refusals` says."""
+    monkeypatch.setattr(_Busy, "refusals", [])
+    monkeypatch.setattr(_Busy, "requests", [])
+    with HTTPServer(("127.0.0.1", 0), _Busy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+AGAIN = {"Retry-After": "2"}
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the client has waited, which are none."""
+    found: list[float] = []
+    monkeypatch.setattr(AdminClient, "_sleep", staticmethod(found.append))
+    return found
+
+
+def test_read_that_a_server_is_too_busy_for_is_repeated_ever_more_rarely(
+    busy: str, waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _Busy.refusals += [AGAIN, {"Retry-After": "0"}, {"Retry-After": "0"}, {"Retry-After": "20"}]
+    assert AdminClient(busy).get("held") == {"held": []}
+    assert waits == [2, 1, 2, 20]
+    assert capsys.readouterr().err == "the store does not answer; asking again, for up to 60 s\n"
+
+
+@pytest.mark.parametrize("refusal", [{}, {"Retry-After": "61"}, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}])
+def test_read_is_not_repeated_unasked_or_after_a_minute(busy: str, waits: list[float], refusal: dict[str, str]) -> None:
+    _Busy.refusals.append(refusal)
+    with pytest.raises(AdminApiError) as ended:
+        AdminClient(busy).get("held")
+    assert (ended.value.status, waits) == (503, [])
+
+
+def test_write_is_not_repeated(busy: str, waits: list[float]) -> None:
+    _Busy.refusals += [AGAIN]
+    with pytest.raises(AdminApiError):
+        AdminClient(busy).send("POST", "held", "0-1", "discard", body={})
+    assert (waits, _Busy.requests) == ([], ["POST"])
 
 
 def test_l10_token_is_read_only_from_a_file(server: Server) -> None:
@@ -128,11 +200,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes] | Excepti
     """What the server answers to the next requests, one after the other."""
     found: list[tuple[int, bytes] | Exception] = []
 
-    def answered(*_: object) -> tuple[int, bytes]:
+    def answered(*_: object) -> tuple[int, str | None, bytes]:
         answer = found.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer[0], None, answer[1]
 
     monkeypatch.setattr(AdminClient, "_exchange", answered)
     monkeypatch.setattr(admin, "FIRST_WAIT_S", 0.001)
