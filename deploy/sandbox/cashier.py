@@ -41,7 +41,7 @@ _BUYER_FIRST_S = 6.0
 State = Literal["open", "paid", "closed"]
 Ending = Literal["failed", "expired", "twice", "browser_closed", "return_first", "notified_first"]
 
-# What the cashier offers beside paying and cancelling, in words for the page.
+# The endings that the cashier offers beside paying and cancelling, in words for the page.
 ENDINGS: Mapping[Ending, str] = {
     "return_first": "Pay; I am back at the shop before the notification",
     "notified_first": "Pay; the notification arrives before I am back",
