@@ -69,6 +69,8 @@ lock: $(VENV)/dev ## write the lock files and the bill of materials anew from py
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" --extra uvloop --extra cluster --extra otel pyproject.toml \
 		-o deploy/compose/requirements.lock
+	@printf "hatchling\nuv\n" | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" -c requirements-dev.lock - -o deploy/compose/build.lock
 	@$(BIN)/python -m deploy.packaging.bill_of_materials
 
 clean: ## remove the virtual environment, caches and demo files

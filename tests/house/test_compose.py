@@ -90,12 +90,31 @@ def test_image_runs_as_a_user_that_can_change_nothing() -> None:
     assert copies == ["--from=build /opt/alipay-notify /opt/alipay-notify"]
 
 
+def locked(path: Path) -> tuple[str, dict[str, str]]:
+    """The text of a lock, and the versions of its packages by name."""
+    text = path.read_text(encoding="utf-8")
+    return text, dict(re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
 def test_image_installs_packages_locked_by_hash_with_time_zones() -> None:
-    lock = (COMPOSE / "requirements.lock").read_text(encoding="utf-8")
-    names = {found[1] for found in re.finditer(r"^([a-z0-9.-]+)==", lock, re.MULTILINE)}
-    assert {"aiokafka", "asyncpg", "redis", "tzdata", "uvloop"} <= names
+    lock, names = locked(COMPOSE / "requirements.lock")
+    assert {"aiokafka", "asyncpg", "redis", "tzdata", "uvloop"} <= names.keys()
     assert lock.count("--hash=sha256:") >= len(names)
-    assert "--require-hashes" in DOCKERFILE.read_text(encoding="utf-8")
+
+
+def test_build_downloads_only_what_its_locks_name() -> None:
+    """The tools of the build are those that the tests build the wheel with."""
+    lock, tools = locked(COMPOSE / "build.lock")
+    assert {"hatchling", "uv"} <= tools.keys()
+    assert lock.count("--hash=sha256:") >= len(tools)
+    _, tested = locked(ROOT / "requirements-dev.lock")
+    assert tools == {name: tested[name] for name in tools}
+    installs = [line for _, rest in instructions(0) for line in rest.split("&&") if "pip install" in line]
+    assert [("--require-hashes -r" in line, "--no-deps --offline" in line) for line in installs] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_bill_of_materials_has_every_locked_package_with_its_version_and_hashes() -> None:
@@ -133,7 +152,9 @@ def test_build_is_given_each_package_and_no_more() -> None:
 
 def test_every_image_has_a_version_of_its_own() -> None:
     images = {service["image"] for service in services().values()} - {"alipay-notify:local"}
-    images.add(base_image())
+    base, _, digest = base_image().partition("@sha256:")
+    assert re.fullmatch(r"[0-9a-f]{64}", digest)
+    images.add(base)
     assert [image for image in images if not re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*", image)] == []
 
 
