@@ -22,7 +22,7 @@ HOURS ?= 0.03
 SOAK_JOBS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run stack stack-status stack-down test quick check bench soak report lock clean
+.PHONY: help run stack stack-status stack-down test quick check bench soak report freeze lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ report: $(VENV)/dev ## write deploy/docs/faults.md from the results of the last 
 	@mkdir -p $(RESULTS)
 	@$(BIN)/python -m tests.soak.report $(RESULTS)/*.xml > $(RESULTS)/faults.md
 	@mv $(RESULTS)/faults.md deploy/docs/faults.md
+
+freeze: $(VENV)/dev ## with a release: freeze its contract, which the next one has to keep
+	@$(BIN)/python -m tests.support.frozen_release
 
 check: $(VENV)/dev ## lint, format, types, declared dependencies, spelling
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/deptry . && $(BIN)/codespell
