@@ -21,6 +21,10 @@ FOUND_MAX = 100  # orders, and notifications, with one number: an agreement may 
 EXAMINED_MAX = 20_000  # orders that one page of a list looks at
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
+# The actions of audit rows that an order's timeline shows. Decisions have rows of their own.
+HELD_ACTS = ("replay", "snooze", "unsnooze")
+ORDER_ACTS = ("erase", "register")
+
 
 class Emitted(Struct, frozen=True, kw_only=True):
     """An event with its number in the outbox; `sent_at_ms` is `None` until its topic has acknowledged it."""
@@ -61,7 +65,7 @@ class Hold(Struct, frozen=True, kw_only=True):
 
 
 class OperatorAct(Struct, frozen=True, kw_only=True):
-    """An audit row of an order: a replay of the held row `held_id`, or a registration or erasure, which have none."""
+    """An audit row of an order: one of `HELD_ACTS` on the held row `held_id`, or of `ORDER_ACTS`, which have none."""
 
     action: str
     held_id: str
@@ -258,7 +262,7 @@ def page_numbers(order: Order | None, movements: Iterable[Movement] = ()) -> tup
 
 
 def audited(scope: str, number: str, holds: Iterable[Hold]) -> list[str]:
-    """Return the subjects of an order's audit rows: its registrations, and the replays of its held rows."""
+    """Return the subjects of an order's audit rows: its registrations and erasures, and acts on its held rows."""
     return [f"{scope}:{number}", *(str(hold.position) for hold in holds)]
 
 

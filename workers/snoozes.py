@@ -5,6 +5,7 @@ held for another reason than the operator saw. A snooze changes nothing else: a 
 counts the row all the same.
 """
 
+from datetime import datetime
 from typing import Protocol
 
 from schemas import times
@@ -28,3 +29,12 @@ def audited(snooze: Snooze, *, now_ms: int) -> tuple[str, str]:
     if snooze.until_ms <= now_ms:
         return "unsnooze", snooze.why
     return "snooze", f"until {times.from_epoch_ms(snooze.until_ms).isoformat()}: {snooze.why}"
+
+
+def until_and_why(reason: str) -> tuple[datetime | None, str]:
+    """Return until when and why, from the reason of a snooze's audit row; `None` if it names no time."""
+    moment, _, why = reason.removeprefix("until ").partition(": ")
+    try:
+        return times.parse_iso(moment), why
+    except times.BadTime:
+        return None, reason

@@ -304,6 +304,11 @@ def _steps(entry: dict[str, Any]) -> list[tuple[object, ...]]:
             rows.append((at, "· held", step["disposition"], f"{step['reason']}: {step['detail']}{retries}", "", ""))
         elif step["kind"] == "replay":
             rows.append((at, "· replayed", "", f"{step['by']}: {step['why']}", "", ""))
+        elif step["kind"] == "snooze":
+            until = f"until {terminal.moment(step['until'])}, " if step["until"] else ""
+            rows.append((at, "· snoozed", "", f"{until}{step['by']}: {step['why']}", "", ""))
+        elif step["kind"] == "unsnooze":
+            rows.append((at, "· snooze ended", "", f"{step['by']}: {step['why']}", "", ""))
         elif step["kind"] == "settled":
             rows.append((at, "· settled by a retry", step["disposition"], "", "", ""))
     return rows

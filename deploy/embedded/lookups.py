@@ -13,6 +13,8 @@ from schemas.orders import Movement
 from workers import queries, row_codec
 from workers.queries import (
     FOUND_MAX,
+    HELD_ACTS,
+    ORDER_ACTS,
     TIMELINE_MAX,
     Emitted,
     Hold,
@@ -153,8 +155,8 @@ def _holds(connection: Connection, positions: Sequence[Position]) -> tuple[Hold,
 def _acts(connection: Connection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
     found = connection.execute(
         "SELECT action, subject, by_whom, why, at_ms FROM audit WHERE subject IN (SELECT value FROM json_each(?)) "
-        "AND action IN ('replay', 'register', 'erase') ORDER BY entry DESC LIMIT ?",
-        (sql.as_json([*subjects]), TIMELINE_MAX),
+        "AND action IN (SELECT value FROM json_each(?)) ORDER BY entry DESC LIMIT ?",
+        (sql.as_json([*subjects]), sql.as_json([*HELD_ACTS, *ORDER_ACTS]), TIMELINE_MAX),
     ).fetchall()
     return tuple(row_codec.operator_act(row) for row in reversed(found))
 

@@ -5,6 +5,7 @@ from msgspec import structs
 
 from deploy.embedded.snoozes import SqliteSnoozes
 from deploy.embedded.store import SqliteOrderStore
+from schemas import times
 from schemas.dispositions import Disposition, Reason
 from schemas.money import Money
 from schemas.orders import Status
@@ -18,7 +19,7 @@ from workers.processing import Processing
 from workers.queries import HeldCount, HeldQuery, Snooze
 from workers.replays import NewTask
 from workers.settlement.verdicts import DecisionRefused
-from workers.snoozes import SnoozesPort
+from workers.snoozes import SnoozesPort, until_and_why
 
 HOUR_MS = 3_600_000
 
@@ -85,6 +86,26 @@ async def test_task_over_all_that_match_leaves_snoozed_rows_out_unless_they_are_
     assert await rows_of(HeldQuery(ids=("0-1", "0-2"))) == (2, ["P1", "P2"])
     time.now_ms += HOUR_MS
     assert await rows_of(filter_) == (3, ["P1", "P2", "P3"]), "the snooze is over"
+
+
+async def test_snooze_and_its_end_are_among_the_acts_on_the_order(
+    work: Processing, store: AnyStore, snoozes: SnoozesPort, time: Time
+) -> None:
+    await hold(work, "P1", "P2")
+    until_ms = NOW_MS + HOUR_MS
+    given = Snooze(until_ms=until_ms, by="kim", why="the shop is asked")
+    assert await snoozes.snooze("0-1", given, now_ms=NOW_MS)
+    assert await snoozes.snooze("0-2", given, now_ms=NOW_MS)
+    await store.note_replay(["0-1"], by="ana", why="perhaps now", now_ms=NOW_MS + 1)
+    assert await snoozes.snooze("0-1", Snooze(until_ms=NOW_MS + 2, by="ana", why="answered"), now_ms=NOW_MS + 2)
+    page = await store.order_page(REGISTERED.name, "P1")
+    assert page is not None
+    told = [(act.action, act.held_id, act.by, act.at_ms - NOW_MS) for act in page.acts]
+    assert told == [("snooze", "0-1", "kim", 0), ("replay", "0-1", "ana", 1), ("unsnooze", "0-1", "ana", 2)]
+    first, *_, last = page.acts
+    assert until_and_why(first.why) == (times.from_epoch_ms(until_ms), "the shop is asked")
+    assert last.why == "answered"
+    time.now_ms = until_ms
 
 
 async def test_snooze_is_ended_and_of_no_resolved_row(

@@ -190,7 +190,7 @@ class MemoryStore:
         acts = tuple(
             row_codec.operator_act((*row, self._now_ms()))
             for row in self.audit
-            if row[0] in ("replay", "register", "erase") and row[1] in subjects
+            if row[0] in (*queries.HELD_ACTS, *queries.ORDER_ACTS) and row[1] in subjects
         )
         page = structs.replace(page, deliveries=timeline, events=events, decisions=decisions, claims=claims)
         erased_at_ms = {id_: at_ms for (account, id_), at_ms in self.erased_at_ms.items() if account == scope}

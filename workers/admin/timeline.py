@@ -10,6 +10,7 @@ from msgspec import Struct
 from schemas import answers, money, retry_profiles, times, topics
 from schemas.dispositions import Disposition, Reason
 from schemas.retry_profiles import Profile
+from workers import snoozes
 from workers.admin import deliveries
 from workers.admin.deliveries import Came
 from workers.queries import Emitted, Hold, OperatorAct, OperatorDecision, OrderClaim, OrderPage
@@ -49,6 +50,26 @@ class ReplayStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="repla
     at: datetime
 
 
+class SnoozeStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="snooze"):
+    """An operator took it out of the first list and of the gauges, until a moment.
+
+    A later snooze takes its place. `until` is null if the audit row does not tell it.
+    """
+
+    until: datetime | None
+    by: str
+    why: str
+    at: datetime
+
+
+class UnsnoozeStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="unsnooze"):
+    """An operator ended its snooze."""
+
+    by: str
+    why: str
+    at: datetime
+
+
 class SettledStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled"):
     """It was held, and then settled by a retry."""
 
@@ -56,7 +77,7 @@ class SettledStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sett
     at: datetime
 
 
-Step = HeldStep | ReplayStep | SettledStep
+Step = HeldStep | ReplayStep | SnoozeStep | UnsnoozeStep | SettledStep
 
 
 class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
@@ -245,11 +266,7 @@ def _steps(page: OrderPage) -> dict[str, tuple[Step, ...]]:
     found: dict[str, tuple[Step, ...]] = {}
     for hold in page.holds:
         steps: list[Step] = [_held(hold)]
-        steps += [
-            ReplayStep(by=act.by, why=act.why, at=times.from_epoch_ms(act.at_ms))
-            for act in page.acts
-            if act.held_id == str(hold.position)
-        ]
+        steps += [_step(act) for act in page.acts if act.held_id == str(hold.position)]
         if hold.resolution in _BY_RETRY:
             at = times.from_epoch_ms(decided_at_ms[hold.position])
             steps.append(SettledStep(disposition=Disposition(hold.resolution), at=at))
@@ -266,6 +283,16 @@ def _held(hold: Hold) -> HeldStep:
         due_at=None if hold.due_at_ms is None else times.from_epoch_ms(hold.due_at_ms),
         at=times.from_epoch_ms(hold.first_at_ms),
     )
+
+
+def _step(act: OperatorAct) -> ReplayStep | SnoozeStep | UnsnoozeStep:
+    at = times.from_epoch_ms(act.at_ms)
+    if act.action == "replay":
+        return ReplayStep(by=act.by, why=act.why, at=at)
+    if act.action == "unsnooze":
+        return UnsnoozeStep(by=act.by, why=act.why, at=at)
+    until, why = snoozes.until_and_why(act.why)
+    return SnoozeStep(until=until, by=act.by, why=why, at=at)
 
 
 def _erased_at_ms(page: OrderPage, delivery: Delivery) -> int | None:

@@ -13,6 +13,8 @@ from workers.postgres.columns import DELIVERIES, EMITTED
 from workers.postgres.database import SqlConnection
 from workers.queries import (
     FOUND_MAX,
+    HELD_ACTS,
+    ORDER_ACTS,
     TIMELINE_MAX,
     Emitted,
     Hold,
@@ -167,8 +169,9 @@ async def _holds(connection: SqlConnection, positions: Sequence[Position]) -> tu
 async def _acts(connection: SqlConnection, subjects: Sequence[str]) -> tuple[OperatorAct, ...]:
     found = await connection.fetch(
         "SELECT action, subject, by_whom, why, at FROM audit WHERE subject = ANY($1::text[]) "
-        "AND action IN ('replay', 'register', 'erase') ORDER BY entry DESC LIMIT $2",
+        "AND action = ANY($2::text[]) ORDER BY entry DESC LIMIT $3",
         subjects,
+        [*HELD_ACTS, *ORDER_ACTS],
         TIMELINE_MAX,
     )
     return tuple(row_codec.operator_act(row) for row in reversed(found))

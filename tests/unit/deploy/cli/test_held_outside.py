@@ -43,6 +43,14 @@ def test_snoozed_one_is_listed_only_with_the_option(server: Server) -> None:
     assert ID in against(server, "held", "list").stdout
 
 
+def test_order_tells_of_a_snooze_and_of_its_end(server: Server) -> None:
+    against(server, "held", "snooze", ID, "--until", "4h", "--reason", "the shop is asked")
+    against(server, "held", "unsnooze", ID, "--reason", "it answered")
+    shown = " ".join(against(server, "order", "show", "A1").stdout.split())
+    for part in ("· snoozed", "until 2025-10-09 12:53:20", "the shop is asked", "· snooze ended", "it answered"):
+        assert part in shown
+
+
 def test_wrong_id_or_time_is_refused(server: Server) -> None:
     assert against(server, "held", "snooze", "1234", "--until", "4h", "--reason", "r").exit_code == 2
     assert against(server, "held", "snooze", ID, "--until", "60d", "--reason", "r").exit_code == 2

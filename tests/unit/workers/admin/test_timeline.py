@@ -18,6 +18,8 @@ from workers.admin.timeline import (
     RegisteredEntry,
     ReplayStep,
     SettledStep,
+    SnoozeStep,
+    UnsnoozeStep,
 )
 
 
@@ -123,3 +125,27 @@ async def test_event_without_its_cause_stands_alone() -> None:
     ((event, below),) = timeline.groups(timeline.of(structs.replace(page, deliveries=()), []))
     assert isinstance(event, EventEntry)
     assert below == []
+
+
+async def test_snooze_and_its_end_are_steps_with_who_why_and_until_when() -> None:
+    world = World()
+    held = await world.deliver(form("A1"), "strict")
+    async with serving(world) as client:
+        await client.post(f"/api/held/{held}/snooze", json={"until": "4h", "reason": "the shop is asked", "by": "kim"})
+        await client.post(f"/api/held/{held}/unsnooze", json={"reason": "it answered", "by": "ana"})
+        answer = await (await client.get("/api/orders/strict/A1")).json()
+        pages = [await (await client.get(f"/orders/strict/A1?lang={tag}")).text() for tag in ("en", "zh")]
+    page = await world.store.order_page("strict", "A1")
+    assert page is not None
+    (notification,) = timeline.of(page, [])
+    assert isinstance(notification, NotificationEntry)
+    _, snoozed, ended = notification.steps
+    assert isinstance(snoozed, SnoozeStep)
+    assert isinstance(ended, UnsnoozeStep)
+    assert (snoozed.until, snoozed.why) == (times.from_epoch_ms(NOW_MS + 4 * times.HOUR_MS), "the shop is asked")
+    assert ("kim" in snoozed.by, "ana" in ended.by, ended.why) == (True, True, "it answered")
+    ((*_, first, second),) = (entry["steps"] for entry in answer["timeline"])
+    assert (first["kind"], first["until"][:10], second["kind"]) == ("snooze", "2025-10-09", "unsnooze")
+    for text, done, over in zip(pages, ("Snoozed", "已暂缓"), ("Snooze ended", "暂缓已结束"), strict=True):
+        assert text.index(f"<b>{done}</b>") < text.index("the shop is asked") < text.index(f"<b>{over}</b>")
+        assert text.index(f"<b>{over}</b>") < text.index("it answered")
