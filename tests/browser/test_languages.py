@@ -4,6 +4,7 @@ from playwright.async_api import Dialog
 
 from tests.support.admin import TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser
+from tests.unit.workers.admin.test_sentences import IN_PARTS, SENTENCES
 
 pytestmark = needs_browser
 
@@ -40,9 +41,12 @@ async def test_scripts_speak_the_language_of_the_page() -> None:
         await page.goto(str(client.make_url(f"/held/{position}")))
         await page.fill("input[name=reason]", "测试")
         await page.fill("input[name=token]", TOKEN)
+        await page.click("button[value=replay]")
+        await page.wait_for_function("() => document.querySelector('output').textContent.includes('等待订单 B1')")
         await page.click("button[value=discard]")
         await page.wait_for_function("() => document.querySelector('output').textContent.includes('已丢弃')")
         await page.wait_for_selector(".good-note:text('已处理')")
+        assert await page.evaluate("texts => texts.map(said)", IN_PARTS) == [*map(SENTENCES.of, IN_PARTS)]
     assert asked == ["丢弃这条通知？此操作不可撤销。"]
 
 

@@ -1,6 +1,6 @@
 """The audit rows over HTTP: the actions of operators, the newest first, with links to what each is about."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from schemas import scopes, times
+from workers import snoozes
 from workers.admin import cursors, pages, responses
 from workers.admin.pages import ConsoleFrame
 from workers.admin.responses import ApiError
@@ -71,6 +72,7 @@ class AuditPages:
             status=400 if fault else 200,
             seen=seen,
             entries=[answer(each) for each in found.entries],
+            snoozed=_snoozed(found.entries),
             given=given,
             fault=fault,
             actions=ACTIONS,
@@ -131,6 +133,12 @@ def _linked(shown: AuditAnswer) -> AuditAnswer:
     if auth_app_id:
         link = f"{link}?{urlencode({'auth_app_id': auth_app_id})}"
     return structs.replace(shown, account=account, auth_app_id=auth_app_id, order=number, link=link)
+
+
+def _snoozed(entries: Sequence[AuditEntry]) -> dict[int, tuple[datetime, str]]:
+    """Return until when and why, for each snooze by its number."""
+    found = {each.number: snoozes.until_and_why(each.why) for each in entries if each.action == "snooze"}
+    return {number: (until, why) for number, (until, why) in found.items() if until is not None}
 
 
 def _next(found: AuditList) -> str | None:

@@ -18,6 +18,7 @@ from msgspec import UnsetType
 
 from workers.admin import languages, page_times, reason_texts, texts
 from workers.admin.responses import ApiError
+from workers.admin.sentences import SentenceForm, Sentences
 from workers.admin.texts import Language, Texts
 
 FAULTS_SHOWN = 5  # of the accounts' files; /readyz?verbose has all
@@ -80,12 +81,13 @@ class ConsoleFrame:
     def __init__(self, *, accounts_faults: Callable[[], Sequence[str]], now_ms: Callable[[], int]) -> None:
         self._accounts_faults = accounts_faults
         self._now_ms = now_ms
-        chinese = texts.translations(_file("chinese.toml"))
+        chinese = Texts(Language.CHINESE, texts.translations(_file("chinese.toml")))
+        sentences = Sentences(texts.translations(_file("chinese_sentences.toml")), chinese.word)
         self._assets = {name: _file(name).read_bytes() for name in ASSETS}
-        self._assets[f"texts-{Language.CHINESE}.js"] = script_of(chinese)
+        self._assets[f"texts-{Language.CHINESE}.js"] = script_of(chinese.translated, sentences.forms)
         self._templates = {
-            Language.ENGLISH: _environment(texts.ENGLISH),
-            Language.CHINESE: _environment(Texts(Language.CHINESE, chinese)),
+            Language.ENGLISH: _environment(texts.ENGLISH, str),
+            Language.CHINESE: _environment(chinese, sentences.of),
         }
 
     def routes(self) -> list[web.RouteDef]:
@@ -183,17 +185,21 @@ def reader_script() -> bytes:
     return _file("reader.js").read_bytes()
 
 
-def script_of(translated: Mapping[str, str]) -> bytes:
-    """Return the script that gives the texts of a language to the other scripts."""
-    return f"globalThis.texts = {json.dumps(translated, ensure_ascii=False)};\n".encode()
+def script_of(translated: Mapping[str, str], sentences: Sequence[SentenceForm] = ()) -> bytes:
+    """Return the script that gives the texts and the sentences of a language to the other scripts."""
+    forms = [(form.pattern, form.parts, form.pieces) for form in sentences]
+    values = {"texts": translated, "sentences": forms}
+    return "".join(
+        [f"globalThis.{name} = {json.dumps(value, ensure_ascii=False)};\n" for name, value in values.items()]
+    ).encode()
 
 
 def _file(name: str) -> Traversable:
     return resources.files(__package__).joinpath("templates", name)
 
 
-def _environment(spoken: Texts) -> Environment:
-    """Return the templates in a language."""
+def _environment(spoken: Texts, translated: Callable[[str], str]) -> Environment:
+    """Return the templates in a language; `translated` has the program's sentences in it."""
     environment = Environment(
         loader=PackageLoader(__package__, "templates"),
         autoescape=True,
@@ -206,6 +212,7 @@ def _environment(spoken: Texts) -> Environment:
     environment.globals |= {
         "t": spoken.of,
         "w": spoken.word,
+        "said": translated,
         "navigation": NAVIGATION,
         "reasons": reason_texts.REASONS,
         "flags": reason_texts.FLAGS,

@@ -30,15 +30,15 @@ class Texts:
 
     def __init__(self, language: Language, translated: Mapping[str, str]) -> None:
         self.language = language
-        self._translated = translated
+        self.translated = translated
 
     def of(self, text: str, **values: Any) -> Markup:
         """Return a page's own text as HTML, with the values escaped. It must not come from outside."""
-        return Markup(self._translated.get(text, text)).format(**values)  # noqa: S704
+        return Markup(self.translated.get(text, text)).format(**values)  # noqa: S704
 
     def word(self, value: str) -> str:
         """Return a value of the program, translated if there is a text for it; it is not HTML."""
-        return self._translated.get(value, value)
+        return self.translated.get(value, value)
 
 
 ENGLISH = Texts(Language.ENGLISH, {})

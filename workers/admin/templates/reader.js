@@ -6,6 +6,22 @@ const filled = (text, values = {}) => text.replace(/\{(\w+)\}/g, (whole, name) =
 const t = (text, values) => filled(globalThis.texts?.[text] ?? text, values);
 const w = (word) => globalThis.texts?.[word] ?? word;
 
+// A sentence that the program made in English, if its form is known in the page's language; `sentences.py` makes the forms.
+const parted = {
+  word: (part) => w(part.replaceAll("_", " ")),
+  sentence: (part) => said(part),
+  either: (part) => part.split(" or ").join(said(" or ")),
+};
+function said(text) {
+  for (const [pattern, parts, pieces] of globalThis.sentences ?? []) {
+    const found = new RegExp(`^(?:${pattern})$`, "s").exec(text);
+    if (!found) continue;
+    const values = Object.fromEntries(parts.map(([name, kind], place) => [name, (parted[kind] ?? String)(found[place + 1])]));
+    return pieces.map(([piece, name]) => piece + (name ? values[name] : "")).join("");
+  }
+  return text;
+}
+
 const two = (number) => String(number).padStart(2, "0");
 
 // A viewer's difference to UTC at a moment, such as UTC+2 or UTC-3:30.

@@ -94,7 +94,7 @@ function decide(form) {
     try {
       const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
       const result = await answer.json();
-      output.textContent = !answer.ok ? result.detail : verb === "snooze" ? t("Snoozed.") : verb === "unsnooze" ? t("The snooze has ended.") : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: result.detail });
+      output.textContent = !answer.ok ? said(result.detail) : verb === "snooze" ? t("Snoozed.") : verb === "unsnooze" ? t("The snooze has ended.") : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: said(result.detail) });
       if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {
@@ -128,7 +128,7 @@ function decideMany(form) {
     try {
       const answer = await fetch("/api/held/tasks", { method: "POST", headers: headersOf(field("token").value), body });
       const result = await answer.json();
-      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : result.detail;
+      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : said(result.detail);
       if (answer.ok) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
     } catch {
       output.textContent = t("The server does not answer, so it is unknown whether the task has started. Look at the tasks above.");
@@ -152,7 +152,7 @@ async function switchReplay(button) {
       sessionStorage.setItem("token", token);
       answer = await send(token);
     }
-    shown.textContent = answer.ok ? "" : (await answer.json()).detail;
+    shown.textContent = answer.ok ? "" : said((await answer.json()).detail);
     await redraw();
   } catch {
     shown.textContent = t("The server does not answer, so the outcome is unknown.");
@@ -176,7 +176,7 @@ async function verify(button) {
     const answer = await fetch(`/api/notifications/${encodeURIComponent(button.dataset.verify)}/raw`);
     const result = await answer.json();
     const told = answer.ok ? result.signature : { authentic: false, detail: result.detail };
-    shown.textContent = told.authentic ? t("The signature is valid, verified now with key {key}.", { key: told.key_id }) : t("The signature is not valid: {why}", { why: told.detail });
+    shown.textContent = told.authentic ? t("The signature is valid, verified now with key {key}.", { key: told.key_id }) : t("The signature is not valid: {why}", { why: said(told.detail) });
     shown.className = `verdict ${told.authentic ? "good" : "bad"}`;
   } catch {
     shown.textContent = t("The server does not answer.");
@@ -196,7 +196,7 @@ function reveal(form) {
       const body = JSON.stringify({ reason: field("reason").value, by: field("by").value });
       const answer = await fetch(`/api/notifications/${encodeURIComponent(form.dataset.reveal)}/reveal`, { method: "POST", cache: "no-store", headers: headersOf(field("token").value), body });
       const result = await answer.json();
-      if (!answer.ok) return void (output.textContent = result.detail);
+      if (!answer.ok) return void (output.textContent = said(result.detail));
       const text = [...atob(result.body_base64)].map((each) => (each >= " " && each <= "~" ? each : `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`)).join("");
       const raw = document.querySelector("pre.raw");
       raw.textContent = text;

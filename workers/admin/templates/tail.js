@@ -43,7 +43,7 @@ function orderOf(line) {
 function outcomeOf(line) {
   const outcome = made("span", "");
   outcome.append(made("span", w(line.outcome.replaceAll("_", " ")), `tag ${line.kind === "refused" ? "refused" : line.outcome}`));
-  if (line.reason && line.reason !== line.outcome) outcome.append(" ", made("small", line.reason.replaceAll("_", " "), "muted"));
+  if (line.reason && line.reason !== line.outcome) outcome.append(" ", made("small", w(line.reason.replaceAll("_", " ")), "muted"));
   if (line.version) outcome.append(" ", made("small", t("version {version}", { version: line.version }), "muted"));
   return outcome;
 }
