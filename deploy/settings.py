@@ -16,10 +16,13 @@ from ingest import settings
 from ingest.settings import PREFIX, ReceiverSettings, Settings
 from schemas import event_names, events
 from schemas.event_names import EventNames
+from workers.admin.links import OutsideLinks
 from workers.callbacks import addresses
 
 # Documented before all others: nearly every deployment sets some of them.
 _FIRST = ("accounts", "data_dir", "host", "port", "admin_host", "admin_port", "admin_token_file")
+# Of links: nothing, or an address for a browser.
+WEB_ADDRESS = r"^(https?://\S+)?$"
 
 
 class AdminSettings(Settings):
@@ -108,10 +111,23 @@ class EngineSettings(AdminSettings, ReceiverSettings):
         description="URL of the folder where you publish the files of `schema export`; with the file's name it is "
         "ce_dataschema of an event. The default resolves to nothing.",
     )
+    runbooks_url: str = Field(
+        "",
+        pattern=WEB_ADDRESS,
+        description="Address of the folder with the runbooks, as given to `deploy.monitoring`. The console's first "
+        "page links to those of facts that are not good.",
+    )
+    grafana_url: str = Field(
+        "", pattern=WEB_ADDRESS, description="Address of Grafana. The console's first page links to the boards there."
+    )
 
     @property
     def event_names(self) -> EventNames:
         return EventNames(type_prefix=self.event_type_prefix, schema_base=self.schema_base)
+
+    @property
+    def links(self) -> OutsideLinks:
+        return OutsideLinks(runbooks=self.runbooks_url.rstrip("/"), grafana=self.grafana_url.rstrip("/"))
 
     def contradictions(self) -> list[str]:
         """Return one fault for each setting that cannot be used, and each pair that cannot hold together."""

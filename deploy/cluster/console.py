@@ -151,6 +151,7 @@ async def running(
             access=config.admin_access,
             accounts_faults=lambda: config.reloader.faults,
             names=settings.event_names,
+            links=settings.links,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         chores = (

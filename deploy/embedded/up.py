@@ -194,6 +194,7 @@ async def running(
             accounts_faults=lambda: config.reloader.faults,
             time_limit=worker.time_limit,
             names=settings.event_names,
+            links=settings.links,
         )
         admin_url = await process.serve_admin(stack, application, settings, log_writer)
         at_risk = MoneyAtRisk(

@@ -8,6 +8,7 @@ from tests.support.browser import browsing, needs_browser, violations
 from tests.support.keys import NEW, OLD, used, with_changes
 from tests.unit.workers.admin.test_bills import DIFFERENCE, finished
 from workers.admin.key_rings import MerchantKeyInUse
+from workers.admin.links import OutsideLinks
 
 pytestmark = needs_browser
 REPORT = {
@@ -41,6 +42,7 @@ async def town() -> tuple[World, list[str]]:
     world.keys.rings["shop"] = (OLD, structs.replace(NEW, fingerprint=""))
     with_changes(world.keys, "strict", merchant_key=MerchantKeyInUse(fault="own.key cannot be read"))
     world.accounts_faults = ["account shop: key.pem cannot be read"]
+    world.links = OutsideLinks(runbooks="https://wiki.example/runbooks", grafana="https://grafana.example")
     return world, [
         "/",
         "/orders",
@@ -86,7 +88,7 @@ async def test_axe_finds_nothing_wrong_on_any_page(scheme: str, width: int) -> N
 async def test_axe_finds_nothing_wrong_in_chinese() -> None:
     world, paths = await town()
     async with serving(world) as client, browsing(excused="status of 4", language="zh-CN") as page:
-        for path in ("/", paths[10], "/keys", "/nowhere"):
+        for path in ("/", paths[3], paths[10], "/held", "/audit", "/keys", "/nowhere"):
             await page.goto(str(client.make_url(path)))
             assert await page.get_attribute("html", "lang") == "zh-CN"
             assert await violations(page) == [], path

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from playwright.async_api import Dialog
 
 from tests.support.admin import NOW_MS, TOKEN, World, form, serving
 from tests.support.browser import browsing, needs_browser, violations
@@ -173,15 +174,23 @@ async def test_operator_retries_all_that_match_as_a_task(console: World) -> None
         await world.deliver(form(f"B{number}"), "strict")
     async with serving(world) as client, browsing() as page:
         await page.goto(str(client.make_url("/held?reason=unknown_order")))
-        page.on("dialog", lambda dialog: dialog.accept())
+        asked: list[str] = []
+
+        async def answered(dialog: Dialog) -> None:
+            asked.append(dialog.message)
+            await dialog.accept()
+
+        page.on("dialog", answered)
         await page.fill("#many input[name=reason]", "registered")
         await page.fill("#many input[name=token]", TOKEN)
+        await page.select_option("#many select[name=rate]", "200")
         await page.click("#many button[value=all]")
         await page.wait_for_selector("#replays li.running")
         assert "Task 1 over 2 has started" in (await page.text_content("#many output") or "")
     task = await world.store.replay(1)
     assert task is not None
-    assert task.query.reason == "unknown_order"
+    assert (task.query.reason, task.rate) == ("unknown_order", 200)
+    assert asked == ["Retry all 2 that match, at most 200 a second? It goes on without this page."]
 
 
 async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> None:
@@ -193,7 +202,7 @@ async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> 
         await client.post("/api/held/replays", json=body)
         await world.replayer().run_once()
         await page.goto(str(client.make_url("/held")))
-        await page.evaluate("(token) => sessionStorage.setItem('token', token)", TOKEN)
+        await page.evaluate("(token) => { sessionStorage.token = token; sessionStorage.by = 'ana'; }", TOKEN)
         await page.click("button[data-verb=cancel]")
         await page.wait_for_selector("button[data-verb=resume]")
         assert "1 of 3" in (await page.text_content("#replays") or "")
@@ -201,6 +210,8 @@ async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> 
         await page.click("button[data-verb=resume]")
         await page.wait_for_selector("button[data-verb=cancel]")
     assert [action for action, *_ in await audited(world)][:2] == ["replay_resume", "replay_cancel"]
+    (cancelled,) = (await world.audit.audit_list(AuditQuery(action="replay_cancel"))).entries
+    assert cancelled.by.startswith("ana ")
 
 
 async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded(console: World) -> None:
@@ -443,6 +454,7 @@ async def test_operator_snoozes_a_held_notification_and_ends_it(console: World) 
     async with serving(world) as client, browsing() as page:
         await page.goto(str(client.make_url(f"/held/{position}")))
         await page.fill("form[data-held] input[name=reason]", "the shop is asked")
+        await page.fill("form[data-held] input[name=by]", "kim")
         await page.fill("form[data-held] input[name=token]", TOKEN)
         await page.select_option("select[name=until]", "4h")
         await page.click("button[value=snooze]")
@@ -455,9 +467,20 @@ async def test_operator_snoozes_a_held_notification_and_ends_it(console: World) 
         assert await violations(page) == []
         await page.goto(str(client.make_url(f"/held/{position}")))
         assert "the shop is asked" in await page.inner_text("#head")
+        assert await page.input_value("form[data-held] input[name=by]") == "kim", "the name is kept like the token"
         assert await violations(page) == []
         await page.fill("form[data-held] input[name=reason]", "answered")
         await page.click("button[value=unsnooze]")
         await page.wait_for_selector("output:has-text('The snooze has ended.')")
+        await page.click("#head a:text('Audit')")
+        await page.wait_for_selector(".audit .tag:text('unsnooze')")
+        rows = await page.locator(".audit tbody tr").all_inner_texts()
+        assert ["asked" in row for row in rows] == [False, True]
+        await page.goto(str(client.make_url("/orders/strict/B1")))
+        steps = await page.locator(".timeline .below li").all_inner_texts()
+        told = [" ".join(step.split()) for step in steps[-2:]]
+        assert all(part in told[0] for part in ("Snoozed until", "kim", "the shop is asked"))
+        assert all(part in told[1] for part in ("Snooze ended", "answered"))
+        assert await violations(page) == []
         await page.goto(str(client.make_url("/held")))
         await page.wait_for_selector(f"input[value='{position}']")

@@ -27,6 +27,7 @@ from tests.support.stores import MemoryStore
 from workers.admin import app
 from workers.admin.app import LiveParts
 from workers.admin.guard import LOOPBACK_ONLY, Access
+from workers.admin.links import OutsideLinks
 from workers.admin.probes import Check
 from workers.admin.process_state import OwnProcess, ProcessIdentity, ProcessRole
 from workers.admin.processes import OnlyThisProcess, Processes
@@ -162,6 +163,7 @@ class World:
         self.keys = MemoryKeys(self.accounts)
         self.audit = MemoryAudit(self.store)
         self.snoozes: SnoozesPort = self.store
+        self.links = OutsideLinks()
         self.recent: RecentPort = NewestRows(self.store)
         self.callbacks = MemoryCallbacks(NOW_MS)
         self.bills: BillsPort = MemoryBills(self.store)
@@ -237,6 +239,7 @@ class World:
             log=self.log,
             access=access,
             accounts_faults=lambda: self.accounts_faults,
+            links=self.links,
         )
 
     async def deliver(self, fields: dict[str, str], account_name: str = "shop") -> Position:

@@ -30,6 +30,7 @@ from workers.admin.held_pages import HeldPages
 from workers.admin.held_verdicts import HeldVerdictsPart
 from workers.admin.inspection import Verify
 from workers.admin.key_rings import Inventory, KeysPart
+from workers.admin.links import OutsideLinks
 from workers.admin.notifications import NotificationsPart
 from workers.admin.now import Now
 from workers.admin.order_export import OrderExportPart
@@ -126,6 +127,7 @@ def application(
     accounts_faults: Callable[[], Sequence[str]] = tuple,
     time_limit: TimeLimit | None = None,
     names: EventNames = event_names.LOGICAL,
+    links: OutsideLinks | None = None,
 ) -> web.Application:
     """Return the whole admin port.
 
@@ -133,7 +135,7 @@ def application(
     accounts.toml and the key files, while the old accounts stay in use. `retry` is `Processing.retry`. `wake` is called
     after a registration and after a retry, because rows may be due and events unsent. The worker reports settled
     batches to `changes`, and `retries` counts the outcomes of retries. Reading and deciding is under the `time_limit`.
-    `names` are those that consumers see in events.
+    `names` are those that consumers see in events. `links` are for the first page.
     """
     time_limit = time_limit or TimeLimit(LIMIT_S)
     pages = ConsoleFrame(accounts_faults=accounts_faults, now_ms=now_ms)
@@ -209,6 +211,7 @@ def application(
         processes=live.processes,
         started_at_ms=own.identity.started_at_ms,
         now=Now(held=held, amounts=amounts, readiness=readiness, registry=registry),
+        links=links or OutsideLinks(),
         pages=pages,
         now_ms=now_ms,
     )

@@ -15,6 +15,7 @@ from schemas.accounts import Account
 from schemas.orders import Status
 from workers.admin import cursors, held_pages, inspection, order_filters, pages, shapes, timeline
 from workers.admin.activity import HEIGHT, WIDTH, Activity
+from workers.admin.links import OutsideLinks
 from workers.admin.notifications import NotificationAnswer
 from workers.admin.now import Now
 from workers.admin.orders import RefusedRequests
@@ -46,6 +47,7 @@ class ConsolePart:
         processes: Processes,
         started_at_ms: int,
         now: Now,
+        links: OutsideLinks,
         pages: ConsoleFrame,
         now_ms: Callable[[], int],
     ) -> None:
@@ -60,6 +62,7 @@ class ConsolePart:
         self._processes = processes
         self._started_at_ms = started_at_ms
         self._now = now
+        self._links = links
         self._pages = pages
         self._now_ms = now_ms
 
@@ -82,6 +85,7 @@ class ConsolePart:
             "overview.html",
             seen=seen,
             facts=facts,
+            links=self._links,
             oldest=_moment(facts.oldest_ms),
             received=_moment(facts.received_ms),
             rates=self._activity.rates.rates(),

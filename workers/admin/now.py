@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from schemas import telemetry
+from schemas import telemetry, times
 from workers.admin.held_amounts import HeldAmounts, HeldSum
 from workers.admin.probes import Check, Readiness, is_ready
 from workers.admin.reported import AmountOf
@@ -32,12 +32,26 @@ class FirstFacts(Struct, frozen=True, kw_only=True):
     is_whole: bool
     held: int
     oldest_ms: int | None
+    is_old: bool
     received_ms: int | None
     is_late: bool
     lag_s: float | None
     is_behind: bool
     is_ready: bool
     failing: tuple[Check, ...]
+
+    @property
+    def runbooks(self) -> list[str]:
+        """The names of the runbooks for the facts that are not good, the most urgent first."""
+        wrong = {
+            "ProcessNotReady": not self.is_ready or bool(self.failing),
+            "MoneyAtRiskUnknown": self.at_risk is None,
+            "MoneyAtRiskOld": bool(self.at_risk),
+            "ConsumerLagSeconds": self.is_behind,
+            "NotificationsStopped": self.is_late,
+            "HeldOld": self.is_old,
+        }
+        return [name for name, is_wrong in wrong.items() if is_wrong]
 
 
 class Now:
@@ -64,13 +78,15 @@ class Now:
             sums = None
         checks: Sequence[Check] = await self._readiness()
         oldest = [each.oldest_ms for each in counts.held if each.oldest_ms is not None]
+        oldest_ms = min(oldest, default=None)
         received_ms, lag_s = counts.received_newest_ms, self._lag_s()
         return FirstFacts(
             at_risk=None if sums is None else tuple(each for each in sums.sums if each.of is AmountOf.PAID),
             counted=0 if sums is None else sums.counted,
             is_whole=sums is not None and sums.is_whole,
             held=sum(each.count for each in counts.held),
-            oldest_ms=min(oldest, default=None),
+            oldest_ms=oldest_ms,
+            is_old=oldest_ms is not None and now_ms - oldest_ms > times.DAY_MS,
             received_ms=received_ms,
             is_late=received_ms is not None and now_ms - received_ms > LATE_S * 1000,
             lag_s=lag_s,

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import UnsetType
 
+from schemas import scopes
 from workers.admin import languages, page_times, reason_texts, texts
 from workers.admin.responses import ApiError
 from workers.admin.sentences import SentenceForm, Sentences
@@ -180,6 +181,12 @@ def order_path(named: NamesOrder) -> str:
     return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
 
 
+def audit_path(named: NamesOrder) -> str:
+    """Return the path of the audit rows of the order that a shape names."""
+    scope = scopes.joined(named.account, named.auth_app_id)
+    return f"/audit?{urlencode({'subject': f'{scope}:{named.order}'})}"
+
+
 def reader_script() -> bytes:
     """Return the script that the sandbox's pages share: texts in the page's language, and the viewer's time."""
     return _file("reader.js").read_bytes()
@@ -208,7 +215,7 @@ def _environment(spoken: Texts, translated: Callable[[str], str]) -> Environment
         lstrip_blocks=True,
     )
     environment.filters |= page_times.filters(spoken)
-    environment.filters |= {"path": path, "order_path": order_path, "readable": readable}
+    environment.filters |= {"path": path, "order_path": order_path, "audit_path": audit_path, "readable": readable}
     environment.globals |= {
         "t": spoken.of,
         "w": spoken.word,

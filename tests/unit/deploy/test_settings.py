@@ -48,6 +48,17 @@ def test_names_of_events_are_configured_and_never_those_of_alipay() -> None:
     ]  # fmt: skip
 
 
+def test_links_of_the_console_are_addresses_for_a_browser() -> None:
+    links = loaded(RUNBOOKS_URL="https://wiki.example/runbooks/", GRAFANA_URL="http://127.0.0.1:3000").links
+    assert (links.runbooks, links.grafana) == ("https://wiki.example/runbooks", "http://127.0.0.1:3000")
+    assert (loaded().links.runbooks, loaded().links.grafana) == ("", "")
+    with pytest.raises(BadSettings) as bad:
+        loaded(RUNBOOKS_URL="javascript:alert(1)", GRAFANA_URL="grafana")
+    assert [fault.partition(":")[0].partition(" ")[0] for fault in bad.value.faults] == [
+        "ALIPAY_NOTIFY_RUNBOOKS_URL", "ALIPAY_NOTIFY_GRAFANA_URL"
+    ]  # fmt: skip
+
+
 def test_receiver_and_admin_settings_have_no_field_in_common() -> None:
     assert not ReceiverSettings.model_fields.keys() & AdminSettings.model_fields.keys()
 

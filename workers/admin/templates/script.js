@@ -73,9 +73,14 @@ async function follow() {
   }
 }
 
+// The operator's name and token: given once, they stand in every form until the browser's window is closed.
+const SIGNED = ["by", "token"];
+const fill = (form) => { for (const name of SIGNED) form.elements.namedItem(name).value = sessionStorage.getItem(name) || ""; };
+const keep = (form) => { for (const name of SIGNED) sessionStorage.setItem(name, form.elements.namedItem(name).value); };
+
 function decide(form) {
   const token = form.elements.namedItem("token");
-  token.value = sessionStorage.getItem("token") || "";
+  fill(form);
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
     const verb = submit.submitter.value;
@@ -85,7 +90,7 @@ function decide(form) {
     if (verb === "refund-outside" && !amount) return void (output.textContent = t("Enter the amount that was refunded."));
     if (amount && !confirm(t("You say that {amount} was refunded in Alipay's own portal. This is final.", { amount }))) return;
     if (verb === "accept" && !confirm(t("Accept this notification? What it reports becomes the order's amount and payment."))) return;
-    sessionStorage.setItem("token", token.value);
+    keep(form);
     const headers = { "Content-Type": "application/json" };
     if (token.value) headers.Authorization = `Bearer ${token.value}`;
     const more = amount ? { amount } : verb === "snooze" ? { until: form.elements.namedItem("until").value } : {};
@@ -109,7 +114,7 @@ const headersOf = (token) => ({ "Content-Type": "application/json", ...(token ? 
 function decideMany(form) {
   const output = form.querySelector("output");
   const field = (name) => form.elements.namedItem(name);
-  field("token").value = sessionStorage.getItem("token") || "";
+  fill(form);
 
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
@@ -117,12 +122,14 @@ function decideMany(form) {
     const boxes = [...document.querySelectorAll("input[name=id]:checked")];
     const count = boxes.length;
     if (verb !== "all" && !count) return void (output.textContent = t("Select at least one in the list."));
-    if (verb === "all" && !confirm(t("Retry all that match? It goes on without this page."))) return;
+    const all = document.getElementById("rows").dataset.total;
+    const rate = Number(field("rate").value);
+    if (verb === "all" && !confirm(all ? t("Retry all {count} that match, at most {rate} a second? It goes on without this page.", { count: all, rate }) : t("Retry all that match? It goes on without this page."))) return;
     if (verb === "discard" && !confirm(t("Discard {count}? This is final.", { count }))) return;
     if (verb === "accept" && !confirm(t("Accept {count}? What they report becomes the orders' amounts and payments.", { count }))) return;
     const rows = verb === "all" ? JSON.parse(form.dataset.filter) : { action: verb, ids: boxes.map((box) => box.value) };
-    const body = JSON.stringify({ ...rows, reason: field("reason").value, by: field("by").value });
-    sessionStorage.setItem("token", field("token").value);
+    const body = JSON.stringify({ ...rows, rate, reason: field("reason").value, by: field("by").value });
+    keep(form);
     for (const button of form.querySelectorAll("button[name]")) button.disabled = true;
     output.textContent = "…";
     try {
@@ -141,7 +148,7 @@ function decideMany(form) {
 async function switchReplay(button) {
   const shown = document.getElementById("switched");
   const send = (token) => fetch(`/api/held/tasks/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
-    method: "POST", body: "{}",
+    method: "POST", body: JSON.stringify({ by: sessionStorage.getItem("by") || "" }),
     headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) },
   });
   try {
@@ -160,7 +167,8 @@ async function switchReplay(button) {
 }
 
 async function copy(button) {
-  const link = "plain" in button.dataset ? button.dataset.copy : new URL(button.dataset.copy, location.href).href;
+  const url = new URL(button.dataset.copy, location.href).href;
+  const link = "plain" in button.dataset ? button.dataset.copy : "curl" in button.dataset ? `curl '${url}'` : url;
   try {
     await navigator.clipboard.writeText(link);
     button.textContent = t("Copied");
@@ -186,11 +194,11 @@ async function verify(button) {
 // Shows the bytes and fields with personal data, until the page is loaded anew.
 function reveal(form) {
   const field = (name) => form.elements.namedItem(name);
-  field("token").value = sessionStorage.getItem("token") || "";
+  fill(form);
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
     const output = form.querySelector("output");
-    sessionStorage.setItem("token", field("token").value);
+    keep(form);
     output.textContent = "…";
     try {
       const body = JSON.stringify({ reason: field("reason").value, by: field("by").value });

@@ -5,8 +5,10 @@ import re
 from schemas.dispositions import Flag, Reason
 from schemas.orders import Capture, Claim, Order, State
 from tests.support.admin import NOW_MS, Refused, World, form, serving
+from tests.support.paths import ROOT
 from tests.support.plans import always, order_write, plan
 from workers.admin import reason_texts
+from workers.admin.links import OutsideLinks
 from workers.admin.probes import Check
 from workers.settlement import loading
 
@@ -24,6 +26,20 @@ async def test_overview_shows_orders_held_notifications_and_six_charts() -> None
     assert "12.80 <small>USD</small>" in text
     assert 'href="/held?disposition=parked&amp;reason=unknown_order"' in text
     assert reason_texts.REASONS[Reason.UNKNOWN_ORDER] in text
+
+
+async def test_first_page_links_to_the_runbooks_of_what_is_wrong_and_to_the_boards() -> None:
+    world = World()
+    await world.deliver(form("B1"), "strict")
+    async with serving(world) as client:
+        assert 'id="links" class="pages" data-live hidden' in await (await client.get("/")).text()
+    world.links = OutsideLinks(runbooks="https://wiki.example/runbooks", grafana="https://grafana.example")
+    async with serving(world) as client:
+        text = await (await client.get("/")).text()
+    assert 'href="https://wiki.example/runbooks/MoneyAtRiskOld.md"' in text
+    boards = re.findall(r'href="https://grafana.example/d/([\w-]+)"', text)
+    assert boards == [f"alipay-notify-{name}" for name in ("overview", "pipeline", "reliability", "business")]
+    assert all((ROOT / f"deploy/grafana/dashboards/{board}.json").exists() for board in boards)
 
 
 async def test_first_number_is_the_money_at_risk() -> None:

@@ -1,8 +1,11 @@
 """The first facts: money at risk, the oldest held, the last notification, the lag, readiness."""
 
 import pytest
+from msgspec import structs
 
+from schemas import times
 from tests.support.admin import NOW_MS, World, form
+from tests.support.paths import ROOT
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.now import LAG_MAX_S, LATE_S, FirstFacts, Now
 from workers.admin.probes import Check
@@ -72,3 +75,24 @@ async def test_lag_is_that_of_the_partition_which_is_furthest_behind() -> None:
     world.metrics.lag_ended(partition=1, group="g")
     found = await facts(world)
     assert (found.lag_s, found.is_behind) == (1.5, False)
+
+
+async def test_what_is_not_good_names_its_runbook() -> None:
+    world = World()
+    assert (await facts(world)).runbooks == []
+    await world.deliver(form("B1"), "strict")
+    assert (await facts(world)).runbooks == ["MoneyAtRiskOld"]
+    world.checks = [Check(name="store", ok=False)]
+    world.metrics.lag(partition=0, group="g", messages=1, seconds=LAG_MAX_S + 1.0)
+    found = await facts(world, now_ms=NOW_MS + times.DAY_MS + 1)
+    assert found.runbooks == [
+        "ProcessNotReady",
+        "MoneyAtRiskOld",
+        "ConsumerLagSeconds",
+        "NotificationsStopped",
+        "HeldOld",
+    ]
+    unsummed = structs.replace(found, at_risk=None)
+    assert unsummed.runbooks[1] == "MoneyAtRiskUnknown"
+    for name in {*found.runbooks, *unsummed.runbooks}:
+        assert (ROOT / f"deploy/runbooks/{name}.md").exists()
