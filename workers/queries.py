@@ -21,9 +21,11 @@ FOUND_MAX = 100  # orders, and notifications, with one number: an agreement may 
 EXAMINED_MAX = 20_000  # orders that one page of a list looks at
 TIMELINE_MAX = 1000  # deliveries and events of one order: Alipay sends each notification some eight times
 
-# The actions of audit rows that an order's timeline shows. Decisions have rows of their own.
+# The actions of audit rows that an order's timeline shows: on held rows, on the order, on its events. Decisions have
+# rows of their own.
 HELD_ACTS = ("replay", "snooze", "unsnooze")
-ORDER_ACTS = ("erase", "register")
+EVENT_ACTS = ("resend",)
+ACTS = (*HELD_ACTS, *EVENT_ACTS, "callback_resend", "erase", "register")
 
 
 class Emitted(Struct, frozen=True, kw_only=True):
@@ -65,10 +67,10 @@ class Hold(Struct, frozen=True, kw_only=True):
 
 
 class OperatorAct(Struct, frozen=True, kw_only=True):
-    """An audit row of an order: one of `HELD_ACTS` on the held row `held_id`, or of `ORDER_ACTS`, which have none."""
+    """An audit row of an order: on a held row of it, by its position, on an event, by its id, or on `scope:order`."""
 
     action: str
-    held_id: str
+    subject: str
     by: str
     why: str
     at_ms: int
@@ -261,9 +263,9 @@ def page_numbers(order: Order | None, movements: Iterable[Movement] = ()) -> tup
     return (*trades, *refunds)
 
 
-def audited(scope: str, number: str, holds: Iterable[Hold]) -> list[str]:
-    """Return the subjects of an order's audit rows: its registrations and erasures, and acts on its held rows."""
-    return [f"{scope}:{number}", *(str(hold.position) for hold in holds)]
+def audited(scope: str, number: str, holds: Iterable[Hold], events: Iterable[Emitted]) -> list[str]:
+    """Return the subjects of an order's audit rows: itself, its held rows and its events."""
+    return [f"{scope}:{number}", *(str(hold.position) for hold in holds), *(each.event.id for each in events)]
 
 
 def claimed_numbers(number: str, order: Order | None) -> tuple[NamedNumber, ...]:

@@ -21,7 +21,6 @@ from schemas.money import Money
 from schemas.orders import Capture, ClosedBecause, Movement, Order, Refund, Status, View
 from schemas.record_format import Record
 from workers.queries import (
-    HELD_ACTS,
     Emitted,
     HeldGroup,
     HeldPage,
@@ -339,7 +338,7 @@ def hold(row: Row) -> Hold:
 def operator_act(row: Row) -> OperatorAct:
     """Return the act from action, subject, by whom, why and time of an audit row."""
     action, subject, by, why, at_ms = row
-    return OperatorAct(action=action, held_id=subject if action in HELD_ACTS else "", by=by, why=why, at_ms=at_ms)
+    return OperatorAct(action=action, subject=subject, by=by, why=why, at_ms=at_ms)
 
 
 def held_group(row: Row) -> HeldGroup:

@@ -259,6 +259,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
         return terminal.moment(entry["at"]), "registered", "", f"{entry['by']}: {entry['what']}", "", ""
     if entry["kind"] == "erased":
         return terminal.moment(entry["at"]), "personal data erased", "", f"{entry['by']}: {entry['why']}", "", ""
+    if entry["kind"] == "resent":
+        return _resent(entry)
     if entry["kind"] == "refused":
         id_ = entry.get("notification_id", "")  # a server of an earlier release has none
         return terminal.moment(entry["at"]), "request refused", "refused", _refused(entry), "", id_
@@ -270,6 +272,8 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
             done = f"{done}: {sum_} {entry['currency']}"
         why = f"{entry['by']}: {entry['why']}"
         return terminal.moment(entry["at"]), "decision", done, why, entry["version"], entry["held_id"]
+    if entry["kind"] not in ("notification", "claim"):  # of a newer server
+        return terminal.moment(entry.get("at")), entry["kind"], "", "", "", ""
     why = entry["reason"] + (f": {entry['detail']}" if entry["detail"] else "")
     if entry["kind"] == "claim":
         state = entry["resolution"] or "quarantined"
@@ -282,6 +286,14 @@ def _row(entry: dict[str, Any]) -> tuple[object, ...]:
     what = asked + (entry["status"] or entry["type"] or "unreadable") + event
     received_at = terminal.moment(entry["received_at"])
     return received_at, what, entry["disposition"], why, entry["version"], entry["notification_id"]
+
+
+def _resent(entry: dict[str, Any]) -> tuple[object, ...]:
+    """Return the row of events that an operator had sent again."""
+    what = "events sent again" + (f" to {entry['endpoint']}" if entry["endpoint"] else "")
+    first, last = (entry["versions"] or [""])[0], (entry["versions"] or [""])[-1]
+    versions = first if first == last else f"{first}–{last}"
+    return terminal.moment(entry["at"]), what, "", f"{entry['by']}: {entry['why']}", versions, ""
 
 
 def _refused(entry: dict[str, Any]) -> str:

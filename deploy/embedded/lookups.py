@@ -12,9 +12,8 @@ from schemas.notification import NamedNumber, NumberKind
 from schemas.orders import Movement
 from workers import queries, row_codec
 from workers.queries import (
+    ACTS,
     FOUND_MAX,
-    HELD_ACTS,
-    ORDER_ACTS,
     TIMELINE_MAX,
     Emitted,
     Hold,
@@ -53,17 +52,18 @@ def order_page(connection: Connection, scope: str, number: str) -> OrderPage | N
     naming = _naming(connection, scope, queries.page_numbers(order, refunds))
     shown = queries.timeline(number, map(row_codec.delivery, deliveries), naming)
     holds = _holds(connection, [delivery.position for delivery in shown])
+    emitted = () if order is None else _events(connection, scope, number, order.version)
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=shown,
-        events=() if order is None else _events(connection, scope, number, order.version),
+        events=emitted,
         decisions=_decisions(connection, scope, number),
         claims=_claims(connection, scope, queries.claimed_numbers(number, order)),
         holds=holds,
-        acts=_acts(connection, queries.audited(scope, number, holds)),
+        acts=_acts(connection, queries.audited(scope, number, holds, emitted)),
         erased_at_ms=_erased(connection, scope, shown),
     )
 
@@ -156,7 +156,7 @@ def _acts(connection: Connection, subjects: Sequence[str]) -> tuple[OperatorAct,
     found = connection.execute(
         "SELECT action, subject, by_whom, why, at_ms FROM audit WHERE subject IN (SELECT value FROM json_each(?)) "
         "AND action IN (SELECT value FROM json_each(?)) ORDER BY entry DESC LIMIT ?",
-        (sql.as_json([*subjects]), sql.as_json([*HELD_ACTS, *ORDER_ACTS]), TIMELINE_MAX),
+        (sql.as_json([*subjects]), sql.as_json([*ACTS]), TIMELINE_MAX),
     ).fetchall()
     return tuple(row_codec.operator_act(row) for row in reversed(found))
 

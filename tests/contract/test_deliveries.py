@@ -5,7 +5,7 @@ from tests.contract.shortcuts import parked
 from tests.support import log_records
 from tests.support.log_records import NOW_MS, REGISTERED
 from workers.admin import shapes, timeline
-from workers.admin.timeline import NotificationEntry
+from workers.admin.timeline_entries import NotificationEntry
 from workers.processing import Processing
 from workers.queries import HeldQuery
 

@@ -296,7 +296,7 @@ async def test_order_page_has_the_way_of_its_held_notifications_and_its_audit_ro
     assert (str(hold.position), hold.disposition, hold.reason) == ("0-1", "parked", Reason.UNKNOWN_ORDER)
     assert (hold.first_at_ms, hold.attempts, hold.resolution) == (NOW_MS, 0, "")
     assert hold.due_at_ms is not None
-    assert [(act.held_id, act.by, act.why, act.at_ms) for act in page.acts] == [
+    assert [(act.subject, act.by, act.why, act.at_ms) for act in page.acts] == [
         ("0-1", "ana", "perhaps", NOW_MS + 1000)
     ]
     time.now_ms += 2000
@@ -305,4 +305,4 @@ async def test_order_page_has_the_way_of_its_held_notifications_and_its_audit_ro
     page = await store.order_page(REGISTERED.name, "P1")
     assert page is not None
     assert [(hold.resolution, hold.attempts) for hold in page.holds] == [("applied", 0)]
-    assert [(act.held_id, act.by) for act in page.acts] == [("0-1", "ana"), ("", "tests")]
+    assert [(act.subject, act.by) for act in page.acts] == [("0-1", "ana"), (f"{REGISTERED.name}:P1", "tests")]

@@ -74,6 +74,12 @@ async def test_version_and_the_later_ones_come_again_after_all_others(
     assert await resending.resend(SHOP.name, "A1", 2, **KIM, now_ms=time.now_ms) == (2, 3)
     again = await store.events_after(newest, 100)
     assert [each.event.id for each in again] == ["shop-sg:A1:2", "shop-sg:A1:3"]
+    page = await store.order_page(SHOP.name, "A1")
+    assert page is not None
+    assert [(act.action, act.subject, act.by) for act in page.acts] == [
+        ("resend", "shop-sg:A1:2", "kim"),
+        ("resend", "shop-sg:A1:3", "kim"),
+    ]
     assert [each.event for each in again] == [each.event for each in before if each.number in (2, 3)]
     assert await feed(store) == [
         "shop-sg:A1:1", "shop-sg:A12:1", "shop-sg:A12:2", "shop-sg:A12:3", "shop-sg:A1:2", "shop-sg:A1:3",

@@ -100,7 +100,7 @@ async def test_snooze_and_its_end_are_among_the_acts_on_the_order(
     assert await snoozes.snooze("0-1", Snooze(until_ms=NOW_MS + 2, by="ana", why="answered"), now_ms=NOW_MS + 2)
     page = await store.order_page(REGISTERED.name, "P1")
     assert page is not None
-    told = [(act.action, act.held_id, act.by, act.at_ms - NOW_MS) for act in page.acts]
+    told = [(act.action, act.subject, act.by, act.at_ms - NOW_MS) for act in page.acts]
     assert told == [("snooze", "0-1", "kim", 0), ("replay", "0-1", "ana", 1), ("unsnooze", "0-1", "ana", 2)]
     first, *_, last = page.acts
     assert until_and_why(first.why) == (times.from_epoch_ms(until_ms), "the shop is asked")

@@ -186,11 +186,11 @@ class MemoryStore:
         claims = self._claims(scope, queries.claimed_numbers(number, self.orders.get(named)))
         page = self._page_of(named)
         holds = tuple(_hold(self.pages[each.position]) for each in timeline if each.position in self.pages)
-        subjects = queries.audited(scope, number, holds)
+        subjects = queries.audited(scope, number, holds, events)
         acts = tuple(
             row_codec.operator_act((*row, self._now_ms()))
             for row in self.audit
-            if row[0] in (*queries.HELD_ACTS, *queries.ORDER_ACTS) and row[1] in subjects
+            if row[0] in queries.ACTS and row[1] in subjects
         )
         page = structs.replace(page, deliveries=timeline, events=events, decisions=decisions, claims=claims)
         erased_at_ms = {id_: at_ms for (account, id_), at_ms in self.erased_at_ms.items() if account == scope}

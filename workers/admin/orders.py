@@ -19,7 +19,7 @@ from schemas.orders import Order
 from workers.admin import cursors, merchants, order_filters, responses, shapes
 from workers.admin.process_state import RefusedOne
 from workers.admin.responses import ApiError
-from workers.admin.timeline import RefusedRequest
+from workers.admin.timeline_entries import RefusedRequest
 from workers.errors import RefundTaken, VersionConflict
 from workers.long_poll import OrderChanges
 from workers.queries import OrderPage, OrdersPort

@@ -18,7 +18,7 @@ from schemas.orders import Capture, ClosedBecause, Movement, Order, Status, View
 from schemas.record_format import BadRecord, NewerRecord, Record
 from workers.admin import timeline
 from workers.admin.reported import AmountOf, ReportedAmount
-from workers.admin.timeline import Entry, RefusedRequest
+from workers.admin.timeline_entries import Entry, RefusedRequest
 from workers.queries import Emitted, HeldGroup, HeldPage, OrderPage
 from workers.settlement import parking
 from workers.settlement.movements import name_of

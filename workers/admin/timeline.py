@@ -2,192 +2,45 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from schemas import answers, money, retry_profiles, times, topics
-from schemas.dispositions import Disposition, Reason
+from schemas.dispositions import Disposition
 from schemas.retry_profiles import Profile
 from workers import snoozes
 from workers.admin import deliveries
 from workers.admin.deliveries import Came
-from workers.queries import Emitted, Hold, OperatorAct, OperatorDecision, OrderClaim, OrderPage
+from workers.admin.timeline_entries import (
+    ClaimEntry,
+    DecisionEntry,
+    Entry,
+    ErasedEntry,
+    EventEntry,
+    HeldStep,
+    NotificationEntry,
+    RefusedEntry,
+    RefusedRequest,
+    RegisteredEntry,
+    ReplayStep,
+    ResentEntry,
+    SettledStep,
+    SnoozeStep,
+    Step,
+    UnsnoozeStep,
+)
+from workers.queries import (
+    EVENT_ACTS,
+    HELD_ACTS,
+    Emitted,
+    Hold,
+    OperatorAct,
+    OperatorDecision,
+    OrderClaim,
+    OrderPage,
+)
 from workers.settlement.plan import Delivery
-
-
-class RefusedRequest(Protocol):
-    """A refused request that claimed to be about an order; its claims are not verified."""
-
-    @property
-    def notification_id(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def received_at_ms(self) -> int: ...
-
-
-class HeldStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="held"):
-    """The notification was held: `reason` is the last for which it was, and `attempts` its retries.
-
-    `due_at` is the next retry, null if there is none.
-    """
-
-    disposition: Disposition
-    reason: Reason
-    detail: str
-    attempts: int
-    due_at: datetime | None
-    at: datetime
-
-
-class ReplayStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="replay"):
-    """An operator had it retried."""
-
-    by: str
-    why: str
-    at: datetime
-
-
-class SnoozeStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="snooze"):
-    """An operator took it out of the first list and of the gauges, until a moment.
-
-    A later snooze takes its place. `until` is null if the audit row does not tell it.
-    """
-
-    until: datetime | None
-    by: str
-    why: str
-    at: datetime
-
-
-class UnsnoozeStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="unsnooze"):
-    """An operator ended its snooze."""
-
-    by: str
-    why: str
-    at: datetime
-
-
-class SettledStep(Struct, frozen=True, kw_only=True, tag_field="kind", tag="settled"):
-    """It was held, and then settled by a retry."""
-
-    disposition: Disposition
-    at: datetime
-
-
-Step = HeldStep | ReplayStep | SnoozeStep | UnsnoozeStep | SettledStep
-
-
-class NotificationEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="notification"):
-    """One authentic notification, and its disposition. `steps` is its way if it is held, or was: oldest first.
-
-    It was acknowledged, so Alipay does not send it again. `delivery` is its number, from 1, among those with its id, of
-    which the first came at `first_received_at`.
-
-    Personal data was erased from its bytes at `erased_at`, null if it was not; they cannot be verified since.
-
-    If `is_answer`, it was not sent: it is Alipay's answer to a question of ours, because no notification came.
-    """
-
-    notification_id: str
-    type: str
-    status: str
-    news: str
-    disposition: Disposition
-    reason: Reason
-    detail: str
-    version: int | None
-    delivery: int
-    first_received_at: datetime
-    received_at: datetime
-    decided_at: datetime
-    position: str
-    erased_at: datetime | None
-    steps: tuple[Step, ...]
-    is_answer: bool
-
-
-class EventEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="event"):
-    """One event for consumers. `sent_at` is null until its topic has acknowledged it."""
-
-    id: str
-    type: str
-    version: int
-    occurred_at: datetime
-    sent_at: datetime | None
-
-
-class RegisteredEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="registered"):
-    """The merchant registered the order, or a refund of it: `what` has the amounts and refunds."""
-
-    by: str
-    what: str
-    at: datetime
-
-
-class ErasedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="erased"):
-    """An operator had personal data erased from the bytes of the order's notifications."""
-
-    by: str
-    why: str
-    at: datetime
-
-
-class RefusedEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="refused"):
-    """One refused request. They are kept in memory only, so older ones are missing.
-
-    `delivery` is its number, from 1, among the requests with its notification id, which its sender claims; the first of
-    them came at `first_at`. `next_at` and `gives_up_at` are the next and the last delivery by the account's retry
-    profile, if the request is Alipay's: a refused one may be forged. They are null if a newer one came, if it was
-    accepted meanwhile, if Alipay has given up, or if the requests do not fit the profile.
-    """
-
-    reason: str
-    notification_id: str
-    delivery: int
-    first_at: datetime
-    is_accepted: bool
-    next_at: datetime | None
-    gives_up_at: datetime | None
-    at: datetime
-
-
-class DecisionEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
-    """An operator's decision on a held notification of the order: `action` is accept, discard or refund_outside.
-
-    The amount refunded outside is `refunded_minor` in smallest units, `refunded` as a text; both are null otherwise.
-    """
-
-    action: str
-    held_id: str
-    notification_id: str
-    version: int | None
-    refunded_minor: int | None
-    refunded: str | None
-    currency: str | None
-    by: str
-    why: str
-    at: datetime
-
-
-class ClaimEntry(Struct, frozen=True, kw_only=True, tag_field="kind", tag="claim"):
-    """An authentic message that may name the order, or may not: nothing in it can be believed.
-
-    It has changed nothing. `resolution` is `discarded` once an operator has ended it, and empty until then.
-    """
-
-    notification_id: str
-    reason: Reason
-    detail: str
-    resolution: str
-    received_at: datetime
-    position: str
-
-
-Entry = NotificationEntry | EventEntry | RegisteredEntry | ErasedEntry | RefusedEntry | DecisionEntry | ClaimEntry
-
 
 _BY_RETRY = frozenset({Disposition.APPLIED, Disposition.DUPLICATE, Disposition.STALE})  # resolutions by no decision
 
@@ -223,10 +76,8 @@ def of(page: OrderPage, refusals: Iterable[RefusedRequest], profile: Profile | N
         place = (decision.at_ms, 1, last + index)
         places.setdefault(decision.version, place)
         entries.append(((*place, 0), _decision(decision)))
-    registrations = [act for act in page.acts if not act.held_id]
-    entries += [
-        ((act.at_ms, 2 if act.action == "erase" else 0, index, 0), _act(act)) for index, act in enumerate(registrations)
-    ]
+    for index, (act, versions) in enumerate(_acts_on_order(page)):
+        entries.append(((act.at_ms, 0 if act.action == "register" else 2, index, 0), _act(act, versions)))
     entries += [((claim.delivery.decided_at_ms, 2, 0, 0), _claim(claim)) for claim in page.claims]
     for emitted in page.events:
         if emitted.event.topic != topics.ORDER_EVENT:
@@ -266,7 +117,7 @@ def _steps(page: OrderPage) -> dict[str, tuple[Step, ...]]:
     found: dict[str, tuple[Step, ...]] = {}
     for hold in page.holds:
         steps: list[Step] = [_held(hold)]
-        steps += [_step(act) for act in page.acts if act.held_id == str(hold.position)]
+        steps += [_step(act) for act in page.acts if act.action in HELD_ACTS and act.subject == str(hold.position)]
         if hold.resolution in _BY_RETRY:
             at = times.from_epoch_ms(decided_at_ms[hold.position])
             steps.append(SettledStep(disposition=Disposition(hold.resolution), at=at))
@@ -344,10 +195,34 @@ def _refused(page: OrderPage, refusals: Sequence[RefusedRequest], profile: Profi
         )
 
 
-def _act(act: OperatorAct) -> RegisteredEntry | ErasedEntry:
-    if act.action == "erase":
-        return ErasedEntry(by=act.by, why=act.why, at=times.from_epoch_ms(act.at_ms))
-    return RegisteredEntry(by=act.by, what=act.why, at=times.from_epoch_ms(act.at_ms))
+def _acts_on_order(page: OrderPage) -> Iterator[tuple[OperatorAct, tuple[int, ...]]]:
+    """Yield the acts on the order itself, with the versions of events that were sent again together.
+
+    The id of an event may be the subject of another order, whose number ends in a colon and digits.
+    """
+    order, events = f"{page.account}:{page.number}", {emitted.event.id for emitted in page.events}
+    again: dict[tuple[int, str, str], list[OperatorAct]] = {}
+    for act in page.acts:
+        if act.action in EVENT_ACTS:
+            if act.subject in events:
+                again.setdefault((act.at_ms, act.by, act.why), []).append(act)
+        elif act.action not in HELD_ACTS and act.subject == order:
+            yield act, ()
+    for group in again.values():
+        yield group[0], tuple(sorted(int(act.subject.rpartition(":")[2]) for act in group))
+
+
+def _act(act: OperatorAct, versions: tuple[int, ...]) -> RegisteredEntry | ErasedEntry | ResentEntry:
+    at = times.from_epoch_ms(act.at_ms)
+    match act.action:
+        case "erase":
+            return ErasedEntry(by=act.by, why=act.why, at=at)
+        case "resend":
+            return ResentEntry(versions=versions, endpoint=None, by=act.by, why=act.why, at=at)
+        case "callback_resend":
+            endpoint, _, why = act.why.partition(": ")
+            return ResentEntry(versions=(), endpoint=endpoint, by=act.by, why=why, at=at)
+    return RegisteredEntry(by=act.by, what=act.why, at=at)
 
 
 def _decision(decision: OperatorDecision) -> DecisionEntry:

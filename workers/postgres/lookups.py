@@ -12,9 +12,8 @@ from workers.postgres import columns, load, movements
 from workers.postgres.columns import DELIVERIES, EMITTED
 from workers.postgres.database import SqlConnection
 from workers.queries import (
+    ACTS,
     FOUND_MAX,
-    HELD_ACTS,
-    ORDER_ACTS,
     TIMELINE_MAX,
     Emitted,
     Hold,
@@ -55,17 +54,18 @@ async def order_page(connection: SqlConnection, scope: str, number: str) -> Orde
     naming = await _naming(connection, scope, queries.page_numbers(order, refunds))
     shown = queries.timeline(number, map(row_codec.delivery, deliveries), naming)
     holds = await _holds(connection, [delivery.position for delivery in shown])
+    emitted = () if order is None else await _events(connection, scope, number, order.version)
     return OrderPage(
         account=scope,
         number=number,
         order=order,
         view=view,
         deliveries=shown,
-        events=() if order is None else await _events(connection, scope, number, order.version),
+        events=emitted,
         decisions=await _decisions(connection, scope, number),
         claims=await _claims(connection, scope, queries.claimed_numbers(number, order)),
         holds=holds,
-        acts=await _acts(connection, queries.audited(scope, number, holds)),
+        acts=await _acts(connection, queries.audited(scope, number, holds, emitted)),
         erased_at_ms=await _erased(connection, scope, shown),
     )
 
@@ -171,7 +171,7 @@ async def _acts(connection: SqlConnection, subjects: Sequence[str]) -> tuple[Ope
         "SELECT action, subject, by_whom, why, at FROM audit WHERE subject = ANY($1::text[]) "
         "AND action = ANY($2::text[]) ORDER BY entry DESC LIMIT $3",
         subjects,
-        [*HELD_ACTS, *ORDER_ACTS],
+        [*ACTS],
         TIMELINE_MAX,
     )
     return tuple(row_codec.operator_act(row) for row in reversed(found))

@@ -29,6 +29,9 @@ def test_versions_are_published_again_with_the_reason(server: Server) -> None:
     server.do(server.world.store.mark_sent([1, 2]))
     newest = against(server, "events", "resend", "A1", "--account", "shop", "--reason", "x", "--output", "json")
     assert parsed(newest) == {"account": "shop", "order": "A1", "versions": [2]}
+    told = " ".join(against(server, "order", "show", "A1").stdout.split())
+    assert told.count("events sent again") == 2
+    assert "1–2" in told
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,8 @@ def test_erase_names_held_ones_that_keep_their_bytes(server: Server) -> None:
     position = server.do(server.world.deliver(form("B1"), "strict"))
     erased = against(server, "order", "erase", "B1", "--account", "strict", "--yes", "--reason", "asked")
     assert f"{position}: they keep their bytes" in erased.stdout
+
+
+def test_entry_of_a_newer_server_is_shown_by_its_kind() -> None:
+    entry = {"kind": "merged", "at": "2025-10-09T08:53:20Z", "into": "A2"}
+    assert order._row(entry) == ("2025-10-09 08:53:20", "merged", "", "", "", "")

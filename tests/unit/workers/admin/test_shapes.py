@@ -9,7 +9,7 @@ from schemas.event_names import SCHEMA_BASE, EventNames
 from schemas.orders import Claim, Order, State
 from tests.support.admin import NOW_MS, World, form
 from workers.admin import shapes
-from workers.admin.timeline import EventEntry
+from workers.admin.timeline_entries import EventEntry
 from workers.queries import OrderPage
 from workers.settlement import order_view
 

@@ -9,7 +9,7 @@ from schemas.dispositions import Reason
 from schemas.retry_profiles import PROFILES
 from tests.support.admin import NOW_MS, Refused, World, form, serving
 from workers.admin import timeline
-from workers.admin.timeline import (
+from workers.admin.timeline_entries import (
     ClaimEntry,
     EventEntry,
     HeldStep,
@@ -17,6 +17,7 @@ from workers.admin.timeline import (
     RefusedEntry,
     RegisteredEntry,
     ReplayStep,
+    ResentEntry,
     SettledStep,
     SnoozeStep,
     UnsnoozeStep,
@@ -149,3 +150,37 @@ async def test_snooze_and_its_end_are_steps_with_who_why_and_until_when() -> Non
     for text, done, over in zip(pages, ("Snoozed", "已暂缓"), ("Snooze ended", "暂缓已结束"), strict=True):
         assert text.index(f"<b>{done}</b>") < text.index("the shop is asked") < text.index(f"<b>{over}</b>")
         assert text.index(f"<b>{over}</b>") < text.index("it answered")
+
+
+async def test_events_sent_again_together_are_one_entry_with_who_and_why() -> None:
+    world = World()
+    await world.deliver(form("A1", "WAIT_BUYER_PAY"))
+    await world.deliver(form("A1"))
+    await world.store.mark_sent([1, 2])
+    async with serving(world) as client:
+        body = {"version": 1, "reason": "the consumer lost them", "by": "kim"}
+        assert (await client.post("/api/orders/shop/A1/resend", json=body)).status == 200
+        world.store.audit.append(("callback_resend", "shop:A1", "ana (127.0.0.1)", "hooks: it was down: twice"))
+        pages = [await (await client.get(f"/orders/shop/A1?lang={tag}")).text() for tag in ("en", "zh")]
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    again = [entry for entry in timeline.of(page, []) if isinstance(entry, ResentEntry)]
+    told = {(entry.endpoint, entry.versions, entry.by.partition(" ")[0], entry.why) for entry in again}
+    assert told == {
+        (None, (1, 2), "kim", "the consumer lost them"),
+        ("hooks", (), "ana", "it was down: twice"),
+    }
+    assert len(again) == 2
+    told_in = (("versions 1 to 2", "again to hooks"), ("版本 1 至 2", "已重发至 hooks"))
+    for text, parts in zip(pages, told_in, strict=True):
+        assert all(part in text for part in (*parts, "the consumer lost them", "it was down: twice"))
+
+
+async def test_act_on_an_order_whose_number_is_like_an_event_of_this_one_is_not_shown() -> None:
+    world = World()
+    await world.deliver(form("A1"))
+    async with serving(world) as client:
+        await client.put("/api/orders/shop/A1:1", json={"amount": "1.00"})
+    page = await world.store.order_page("shop", "A1")
+    assert page is not None
+    assert [type(entry) for entry in timeline.of(page, [])] == [NotificationEntry, EventEntry]
