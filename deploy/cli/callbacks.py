@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import typer
@@ -122,11 +123,16 @@ def resend(
 ) -> None:
     """Send events again."""
     given = {"order": order, "version": version, "number": number, "account": account}
-    answer = admin.act(AdminClient(url, token=token), "callbacks", name, "resend", reason=why, given=given)
+    api = AdminClient(url, token=token)
+    answer = admin.act(api, "callbacks", name, "resend", reason=why, given=given)
     if output == "json":
         terminal.as_json(answer)
     else:
-        terminal.line("Resent", f"{answer['resent']} events to {name}; they go out in version order")
+        state = _state(api, name)
+        how = (
+            f"they wait, because it is {state}" if state in ("disabled", "removed") else "they go out in version order"
+        )
+        terminal.line("Resent", f"{answer['resent']} events to {name}; {how}")
 
 
 def enable(
@@ -149,6 +155,13 @@ def disable(
 ) -> None:
     """Disable an endpoint."""
     _show(admin.act(AdminClient(url, token=token), "callbacks", name, "disable", reason=why), output)
+
+
+def _state(api: AdminClient, name: str) -> str:
+    """Return the state of an endpoint; empty if the server does not answer any more."""
+    with suppress(AdminApiError):
+        return next((str(each["state"]) for each in api.get("callbacks")["endpoints"] if each["name"] == name), "")
+    return ""
 
 
 def _show(endpoint: dict[str, Any], output: str) -> None:

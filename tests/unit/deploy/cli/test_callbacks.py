@@ -31,12 +31,19 @@ def test_deliveries_are_listed_page_by_page(server: Server) -> None:
 def test_events_are_resent(server: Server) -> None:
     server.do(server.world.deliver(form("A1")))
     by_order = against(server, "callbacks", "resend", "hooks", "--order", "A1", "--why", "lost")
-    assert (by_order.exit_code, "1 events to hooks" in by_order.stdout) == (0, True)
+    assert (by_order.exit_code, "1 events to hooks; they go out" in by_order.stdout) == (0, True)
     by_number = against(server, "callbacks", "resend", "hooks", "--number", "7", "--why", "lost", "--output", "json")
     assert parsed(by_number) == {"resent": 1}
     assert server.world.callbacks.resent == [(None, "shop", "A1", None), (7, "", "", None)]
     without_reason = against(server, "callbacks", "resend", "hooks", "--number", "7")
     assert (without_reason.exit_code, "reason" in without_reason.stderr) == (2, True)
+
+
+def test_events_resent_to_an_endpoint_that_gets_nothing_are_said_to_wait(server: Server) -> None:
+    removed = structs.replace(server.world.callbacks.page, is_configured=False)
+    server.world.callbacks.page = removed
+    resent = against(server, "callbacks", "resend", "hooks", "--number", "7", "--why", "lost")
+    assert (resent.exit_code, "they wait, because it is removed" in resent.stdout) == (0, True)
 
 
 def test_endpoint_is_disabled_and_enabled(server: Server) -> None:
