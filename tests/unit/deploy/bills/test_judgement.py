@@ -146,7 +146,7 @@ def test_refunds_before_the_period_do_not_stand_for_one_that_is_missing() -> Non
         (order(payment(refunded_minor=800), payment(trade="T2")), 0, ""),
     ],
 )
-def test_refunds_that_are_known_by_number_or_of_a_payment_in_the_bill_need_no_history(
+def test_refunds_known_by_number_or_of_a_payment_in_the_bill_need_no_history(
     known: OrderFacts, payments: int, refund: str
 ) -> None:
     billed = trade(payments=payments, paid_minor=1280 * payments, refunds=1, refunded_minor=300)
