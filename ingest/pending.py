@@ -28,14 +28,25 @@ class Pending:
         self._asyncio_future_blocking = False  # tasks recognise a future by this attribute
 
     def end(self, error: BaseException | None = None) -> None:
-        """End it. The waiting request goes on before this returns, a waiting task in the next turn of the loop."""
+        """End it. The waiting request goes on before this returns, a waiting task in the next turn of the loop.
+
+        What that request raises goes to the loop's exception handler, as with futures: the caller has other requests
+        to end, and they must not wait for their deadlines because of this one.
+        """
         if self.is_done:
             return
         self.is_done = True
         self._error = error
         go_on, self._go_on = self._go_on, None
-        if go_on is not None:
+        if go_on is None:
+            return
+        try:
             go_on(self)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as raised:
+            context = {"message": "a request failed at the end of its wait", "exception": raised}
+            self.get_loop().call_exception_handler(context)
 
     def __await__(self) -> Generator["Pending", None, None]:
         if not self.is_done:

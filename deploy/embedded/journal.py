@@ -195,7 +195,7 @@ class Journal:
         sql.insert(connection, "INSERT INTO records", rows)
         return first
 
-    def _flushed(self, first: int | None, error: Exception | None) -> None:
+    def _flushed(self, first: int | None, error: BaseException | None) -> None:
         written, self._writing = self._writing, []
         self._release(len(written), sum(each.size for each in written))
         if first is None:

@@ -109,7 +109,7 @@ class SqliteDatabase:
         """Run the reading work. It sees one moment, because this thread is the only writer."""
         return await self._on_thread(lambda: self._guarded(lambda: work(self._usable())))
 
-    def start_write(self, work: Work[T], done: Callable[[T | None, Exception | None], None]) -> None:
+    def start_write(self, work: Work[T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Start a `write` and return. Afterwards `done(result, error)` runs on the event loop."""
         self._check_open()
         loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class SqliteDatabase:
             result, failed = None, None
             try:
                 result = self._guarded(lambda: self._transaction(work), WorkKind.WRITE)
-            except Exception as error:
+            except BaseException as error:  # whatever it is: `done` must be called
                 failed = error
             loop.call_soon_threadsafe(done, result, failed)
 

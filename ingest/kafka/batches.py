@@ -185,8 +185,8 @@ class Batches:
         try:
             delivered = self._producer.send(batch.builder, partition)
         except Exception as error:
-            self._on_failed_send(error)
             self._end(batch, f"the record could not be sent: {error!r}")
+            self._on_failed_send(error)
             return False
         self._sent[partition] = batch
         delivered.add_done_callback(lambda delivered: self._delivered(batch, delivered))
@@ -198,8 +198,8 @@ class Batches:
             return  # it was ended with its producer
         del self._sent[batch.partition]
         self._go_on_after(batch.leader)
-        self._on_end(error, len(batch.appends))
         self._end(batch, None if error is None else f"unknown whether written: {error!r}")
+        self._on_end(error, len(batch.appends))
 
     def _go_on_after(self, broker: int | None) -> None:
         """Begin a broker's pause when the first batch of its round has ended. Batches that end later begin no other."""
@@ -236,8 +236,9 @@ class Batches:
         ended, self._in_flight, self._unsent, self._sent = list(self._in_flight), {}, {}, {}
         error = asyncio.CancelledError()
         for batch in ended:
-            self._on_end(error, len(batch.appends))
             self._end(batch, f"unknown whether written: {error!r}")
+        for batch in ended:
+            self._on_end(error, len(batch.appends))
 
     def _sweep(self) -> None:
         """End the waits whose deadlines have passed. A batch without any other wait is not sent any more."""
@@ -251,8 +252,8 @@ class Batches:
             if batch.overdue > before:
                 self._on_overdue()  # even if the senders were cancelled: it means the same for the log
             if batch.overdue == len(batch.appends) and self._sent.get(batch.partition) is not batch:
-                self._drop(batch)
-                self._quota.release(batch.bytes, len(batch.appends))
+                self._take(batch)
+                self._end(batch, "never sent")
         due_s = [batch.appends[batch.overdue].due_s for batch in self._in_flight if batch.overdue < len(batch.appends)]
         if due_s and self._sweep_timer is None:
             self._sweep_timer = self._loop.call_at(max(min(due_s), now_s + SWEEP_S), self._sweep)

@@ -100,3 +100,19 @@ async def test_task_takes_its_next_stage_in_the_next_turn() -> None:
     assert notes == ["first"]
     await task
     assert notes == ["first", "second"]
+
+
+async def test_what_a_request_raises_at_its_end_reaches_the_loop_and_not_who_ends_it() -> None:
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    failing, next_one = Pending(), Pending()
+    error = BaseException("a panic of a library in C")
+
+    def fail(_: Any) -> None:
+        raise error
+
+    failing.add_done_callback(fail)
+    notes = driven(next_one)
+    for each in (failing, next_one):
+        each.end()
+    assert (notes, told) == (["well"], [error])

@@ -38,7 +38,7 @@ async def commits(journal: Journal, work: Callable[[], Awaitable[object]]) -> in
     started = 0
     start = journal.database.start_write
 
-    def counted(work: Callable[[Connection], int], done: Callable[[int | None, Exception | None], None]) -> None:
+    def counted(work: Callable[[Connection], int], done: Callable[[int | None, BaseException | None], None]) -> None:
         nonlocal started
         started += 1
         start(work, done)
@@ -113,7 +113,7 @@ async def test_offsets_have_no_gaps_after_a_commit_of_unknown_outcome(tmp_path: 
         await journal.append(record(1))
         start = journal.database.start_write
 
-        def lost(work: Callable[[Connection], int], done: Callable[[int | None, Exception | None], None]) -> None:
+        def lost(work: Callable[[Connection], int], done: Callable[[int | None, BaseException | None], None]) -> None:
             """Commit, and lose the answer."""
             start(work, lambda result, error: done(None, InfrastructureDown("no answer")))
 

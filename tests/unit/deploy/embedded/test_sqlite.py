@@ -111,7 +111,7 @@ async def test_replaced_file_is_damage_for_good(database: SqliteDatabase) -> Non
 
 
 async def test_start_write_reports_result_and_error_on_the_loop(database: SqliteDatabase) -> None:
-    ends: asyncio.Queue[tuple[object, Exception | None]] = asyncio.Queue()
+    ends: asyncio.Queue[tuple[object, BaseException | None]] = asyncio.Queue()
     database.start_write(lambda connection: 7, lambda result, error: ends.put_nowait((result, error)))
     assert await ends.get() == (7, None)
     database.start_write(insert(1), lambda result, error: None)
@@ -119,6 +119,19 @@ async def test_start_write_reports_result_and_error_on_the_loop(database: Sqlite
     result, error = await ends.get()
     assert result is None
     assert isinstance(error, RecordRefused)
+
+
+async def test_start_write_reports_the_end_of_work_that_raises_no_ordinary_exception(database: SqliteDatabase) -> None:
+    ends: asyncio.Queue[BaseException | None] = asyncio.Queue()
+    panic = BaseException("a panic of a library in C")
+
+    def work(connection: sqlite3.Connection) -> None:
+        raise panic
+
+    database.start_write(work, lambda result, error: ends.put_nowait(error))
+    assert await ends.get() is panic
+    database.start_write(insert(1), lambda result, error: ends.put_nowait(error))
+    assert await ends.get() is None
 
 
 async def test_truncated_log_is_empty_unless_a_reader_keeps_its_snapshot(database: SqliteDatabase) -> None:

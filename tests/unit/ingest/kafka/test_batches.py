@@ -255,6 +255,45 @@ async def test_flush_sends_what_waits_and_returns_when_all_has_ended(kit: Kit) -
     assert waiting.is_done
 
 
+def fail(_: object, *__: object) -> None:
+    raise LookupError("a bug")
+
+
+async def test_sender_that_fails_when_it_goes_on_leaves_no_other_waiting(kit: Kit) -> None:
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    appends = [kit.append(name=f"N{number}") for number in range(3)]
+    appends[0].add_done_callback(fail)
+    await kit.turn()
+    kit.producer.under_way[0].set_result(None)
+    await asyncio.gather(*appends[1:])
+    assert (kit.left, kit.ended) == ((0, 0, False), [(None, 3)])
+    assert [type(error) for error in told] == [LookupError]
+
+
+async def test_sender_that_fails_at_its_deadline_leaves_no_other_waiting(kit: Kit) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    appends = [kit.append(name=f"N{number}", within_s=DEADLINE_S) for number in range(3)]
+    appends[0].add_done_callback(fail)
+    for append in appends[1:]:
+        with pytest.raises(Unavailable):
+            await append
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_report_that_fails_leaves_no_sender_waiting_and_nothing_counted(kit: Kit, is_sent: bool) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    kit.batches._on_end = kit.batches._on_failed_send = fail
+    kit.producer.cannot_send = None if is_sent else OSError("closed")
+    append = kit.append()
+    await kit.turn()
+    if is_sent:
+        kit.producer.under_way[0].set_exception(OSError("gone"))
+    with pytest.raises(Unavailable):
+        await append
+    assert kit.left == (0, 0, False)
+
+
 async def test_end_all_ends_sent_and_unsent_records(kit: Kit) -> None:
     appends: list[Any] = [kit.append(name="N1")]
     await kit.turn()
