@@ -12,7 +12,8 @@ What a sender may do, and what ends it:
 - A header has at most `HEADERS_MAX` fields of `HEADER_BYTES_MAX`, and arrives within the keep-alive time.
 - A body has at most `BODY_BYTES_MAX`, takes at most `WIRE_BYTES_MAX` on the wire, and arrives within its deadline.
 - An answer is read within its deadline; until then no further request is begun.
-- Requests may follow without waiting for answers. They are answered one after the other.
+- Requests may follow without waiting for answers. They are answered one after the other. A few of them are parsed
+  ahead (`REQUESTS_AT_ONCE`), a few kilobytes wait to be parsed, and the rest waits in the kernel.
 - The parser gets `PARSED_AT_ONCE` bytes at once, and `PARSED_IN_A_TURN` of all connections in a turn of the loop, so
   that no sender keeps it busy for long, and acknowledgements of the log are read in an overload.
 - Invalid HTTP is answered once with the fixed `fail`, and nothing after it is parsed.
@@ -30,12 +31,12 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Protocol, cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ingest.errors import Unavailable
 from ingest.http.deadlines import Deadlines
 from ingest.http.open_connections import OpenConnections
-from ingest.http.parsing import Parser
+from ingest.http.parsing import PARSED_AT_ONCE, Parser
 from ingest.http.request import Request
 from ingest.http.responses import Reply, Stamp, fixed
 from ingest.receive import Gone
@@ -80,9 +81,11 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     requests: Deadlines
     bodies: Deadlines
     stamp: Stamp
+    # Where the transport puts what it receives. The connection takes it out at once.
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(PARSED_AT_ONCE)))
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection."""
 
     def __init__(self, surroundings: Surroundings, loop: asyncio.AbstractEventLoop) -> None:
@@ -92,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._requests = surroundings.requests
         self._bodies = surroundings.bodies
         self._stamp = surroundings.stamp
+        self._buffer = surroundings.buffer
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._unparsed = b""  # received, but not yet parsed; reading is paused meanwhile
@@ -140,14 +144,21 @@ class Connection(asyncio.Protocol):
             self._parser.arriving.fail(Gone())
         self._parser.close()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
         if self._is_dropping:
             return
-        is_ahead = self._waiting or len(self._unparsed) + len(data) > self._parser.room
+        received = self._unparsed + data if self._unparsed else data
+        is_ahead = self._waiting or self._parser.portion(received) < len(received)
         if not (is_ahead or self._unparsed) and self._connections.may_parse(len(data)):
             self._parse(data)
             return
-        self._unparsed += data
+        self._unparsed = received
         if is_ahead and self._transport is not None:
             self._transport.pause_reading()
         self._parse_later()
@@ -226,7 +237,7 @@ class Connection(asyncio.Protocol):
         self._is_parsing_later = False
         if self._waiting or self._is_dropping:
             return 0  # `_next` continues
-        size = self._parser.room
+        size = self._parser.portion(self._unparsed)
         data, self._unparsed = self._unparsed[:size], self._unparsed[size:]
         self._parse(data)
         self._read_on()

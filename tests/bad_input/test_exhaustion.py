@@ -257,6 +257,37 @@ def test_d09_unread_answers_are_given_up(judge_of: Callable[..., Judge]) -> None
     assert judge.server.state()["rss"] - before["rss"] < 32 << 20
 
 
+FLOODS = {
+    "small requests ahead of their answers": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000,
+    "fields that are kept": HEAD + (b"Signature: " + b"s" * 4_000 + b"\r\n") * 60,
+    "chunks of one byte": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_many_connections_that_send_what_they_can_take_little_memory(judge_of: Callable[..., Judge], name: str) -> None:
+    """Each sends some hundred kilobytes and reads nothing. What is not parsed yet waits in the kernel."""
+    judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
+    before = judge.server.state()["rss"]
+    most = before
+    flood = (FLOODS[name] * (300_000 // len(FLOODS[name]) + 1))[:300_000]
+    with open_connections(judge, 500) as opened:
+        left = dict.fromkeys(opened, flood)
+        for one in opened:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            one.setblocking(False)
+        for _ in range(20):
+            for one, rest in list(left.items()):
+                try:
+                    left[one] = rest[one.send(rest) :]
+                except OSError as error:
+                    if not isinstance(error, BlockingIOError):
+                        del left[one]
+            most = max(most, judge.server.state()["rss"])
+    assert most - before < 40 << 20
+    judge.canary()
+
+
 def test_d10_flood_of_invalid_http_is_counted_and_hardly_logged(judge_of: Callable[..., Judge]) -> None:
     judge = judge_of(ALIPAY_NOTIFY_LOG_REFUSALS_PER_S="20")
     before = judge.server.mark()

@@ -14,6 +14,7 @@ from ingest.http import responses
 from ingest.http.connection import Connection, ConnectionLimits, Surroundings
 from ingest.http.deadlines import Deadlines
 from ingest.http.open_connections import OpenConnections
+from ingest.http.parsing import PARSED_AT_ONCE, REQUESTS_AT_ONCE
 from ingest.http.request import Request
 from ingest.http.responses import Reply, Stamp
 from ingest.pending import NEXT_STAGE, Pending
@@ -168,6 +169,17 @@ async def test_sender_far_ahead_is_not_read(kit: Kit) -> None:
         await kit.answer(number)
     assert kit.begun == [1, 2, 3, 4]
     await until(lambda: not kit.transport.is_paused)
+
+
+async def test_sender_far_ahead_takes_little_memory(kit: Kit) -> None:
+    piece = kit.connection.get_buffer(-1)
+    many = b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000
+    while many and not kit.transport.is_paused:
+        piece[:], many = many[: len(piece)], many[len(piece) :]
+        kit.connection.buffer_updated(len(piece))
+    await kit.begun_soon(1)
+    assert len(kit.connection._waiting) < REQUESTS_AT_ONCE
+    assert len(kit.connection._unparsed) <= 2 * PARSED_AT_ONCE
 
 
 async def test_request_after_an_unread_answer_waits_and_the_sender_is_cut_off_at_last(kit: Kit) -> None:

@@ -8,7 +8,15 @@ from collections import deque
 import pytest
 
 from ingest.errors import TooLarge
-from ingest.http.parsing import HEADER_BYTES_MAX, HEADERS_MAX, WIRE_BYTES_MAX, Parser
+from ingest.http.parsing import (
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    KEPT_BYTES_MAX,
+    PARSED_AT_ONCE,
+    REQUESTS_AT_ONCE,
+    WIRE_BYTES_MAX,
+    Parser,
+)
 from ingest.http.request import BrokenBody, Request
 
 BODY = b"a=1"
@@ -91,17 +99,39 @@ async def test_request_for_another_protocol_is_an_ordinary_one(
         HEAD + b"Content-Type: t\r\n\r\n",
         HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\n",
         HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: identity\r\n\r\n",
+        HEAD + b"Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: gzip\r\n\r\n",
         CHUNKED + b"x\r\n",
         b"POST /" + b"a" * HEADER_BYTES_MAX + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         HEAD + b"x: " + b"v" * (HEADER_BYTES_MAX + 1) + b"\r\n\r\n",
         HEAD + b"v" * (HEADER_BYTES_MAX + 1) + b": x\r\n\r\n",
         HEAD + b"x: y\r\n" * HEADERS_MAX + b"\r\n",
+        HEAD
+        + (b"Signature: " + b"v" * HEADER_BYTES_MAX + b"\r\n") * (KEPT_BYTES_MAX // HEADER_BYTES_MAX + 1)
+        + b"\r\n",
     ],
 )
 def test_invalid_http_is_told_once_after_the_valid(kit: Kit, broken: bytes) -> None:
     found = kit.parse(WHOLE + broken)
     assert [request is None for request in found] == [False, True]
     assert kit.parser.is_broken
+
+
+@pytest.mark.parametrize("rest", [b"", b"Content-Length: 3\r\n"])
+def test_nothing_is_parsed_after_connect(kit: Kit, rest: bytes) -> None:
+    (request,) = kit.parse(b"CONNECT pay:443 HTTP/1.1\r\nHost: x\r\n" + rest + b"\r\n" + WHOLE, WHOLE)
+    assert request is not None
+    assert (request.method, request.keeps_alive, kit.parser.is_broken) == ("CONNECT", False, True)
+
+
+def test_portion_has_few_requests_and_few_bytes(kit: Kit) -> None:
+    assert kit.parser.portion(WHOLE * REQUESTS_AT_ONCE) == len(WHOLE) * REQUESTS_AT_ONCE
+    many = WHOLE * (REQUESTS_AT_ONCE + 1)
+    kit.parse(many[: kit.parser.portion(many)])
+    assert len(kit.requests) == REQUESTS_AT_ONCE
+    assert kit.parser.portion(b"a" * 100_000) == PARSED_AT_ONCE
 
 
 def test_field_without_an_end_is_invalid_before_it_ends(kit: Kit) -> None:
