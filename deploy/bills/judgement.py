@@ -230,6 +230,9 @@ def of_earlier_refunds(
     here_minor = max(0, payment.refunded_minor - before)
     if here_minor >= trade.refunded_minor - trade.doubtful_minor:
         return None
+    why = "what is refunded here was refunded before the period"
+    if here_minor:
+        why = "a part of what is refunded here was refunded before the period"
     return BillDifference(
         kind=DifferenceKind.REFUND_AMOUNT if here_minor else DifferenceKind.REFUND_ONLY_IN_BILL,
         scope=order.scope,
@@ -240,7 +243,7 @@ def of_earlier_refunds(
         here_minor=here_minor or None,
         here_currency=payment.currency if here_minor else "",
         at_ms=trade.refunded_at_ms,
-        detail=f"what {'else ' if here_minor else ''}is refunded here was refunded before the period",
+        detail=why,
     )
 
 
@@ -251,7 +254,8 @@ def of_payment_here(listed: ListedFacts, history: OrderHistory, span: BillPeriod
         if not span.has(at_ms):
             return None
         if span.is_near_edge(at_ms):
-            return _only_here(listed, DifferenceKind.UNCERTAIN, NEAR_EDGE, at_ms, listed.amount_minor)
+            why = NEAR_EDGE
+            return _only_here(listed, DifferenceKind.UNCERTAIN, why, at_ms, listed.amount_minor)
         return _only_here(listed, DifferenceKind.PAYMENT_ONLY_HERE, "", at_ms, listed.amount_minor)
     received_at_ms = history.received_at_ms
     if received_at_ms is None or not span.may_be_of(received_at_ms):
