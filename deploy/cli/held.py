@@ -186,6 +186,8 @@ def retry(
     given = {"account": account, "auth_app_id": auth_app_id, "order": order}
     given |= {"disposition": disposition, "held_reason": reason, "since": since}
     filters = {name: value for name, value in given.items() if value is not None}
+    if "" in filters.values():  # such as an unset variable of a script
+        raise typer.BadParameter("a filter may not be empty; --all means all held notifications")
     if bool(id_) == (bool(filters) or all_):
         raise typer.BadParameter(
             "give either an ID, or --all or a filter: --reason, --disposition, --account, --order, --since",

@@ -241,8 +241,11 @@ def query_of(given: RetryOfMany, accounts: Mapping[str, Account], *, now_ms: int
     """Return the filter in a body.
 
     Raises:
-        ApiError: an unknown disposition or reason, a merchant without its account, or a wrong time.
+        ApiError: an unknown disposition or reason, a merchant without its account, a wrong time, or an empty text: a
+            caller whose filter is lost does not mean all.
     """
+    if "" in (given.account, given.auth_app_id, given.order):
+        raise responses.bad_request("account, auth_app_id and order may not be empty: leave out what is no filter")
     return HeldQuery(
         account=given.account,
         scope=merchants.filtered_scope(accounts, given.account, given.auth_app_id),

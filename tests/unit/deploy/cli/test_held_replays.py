@@ -31,6 +31,13 @@ def test_replay_is_started_shown_cancelled_and_resumed(server: Server) -> None:
     assert "2/2" in against(server, "held", "replays").stdout, "the older name"
 
 
+@pytest.mark.parametrize("filter_", ["--account", "--order", "--since"])
+def test_empty_filter_is_wrong_usage_and_not_all(server: Server, filter_: str) -> None:
+    refused = against(server, "held", "replay", filter_, "", "--yes", "--why", "registered", "--no-wait")
+    assert refused.exit_code == 2
+    assert server.world.store.tasks == {}
+
+
 def test_replay_is_followed_to_its_end(server: Server) -> None:
     loop = server.world.replayer()
     running = server.start(loop.run())
