@@ -5,6 +5,7 @@ The text is read by the same code as at the start of an engine before it is writ
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ IDENTITIES = {Family.MAPI: "seller_id", Family.OPENAPI: "app_id", Family.ANTOM: 
 SIGN_TYPES = {Family.MAPI: SignType.RSA, Family.OPENAPI: SignType.RSA2, Family.ANTOM: SignType.RSA256}
 CURRENCIES = {Family.OPENAPI: "CNY", Family.ANTOM: ""}  # Antom's messages name it; the old gateway's contract does
 
+# Their forms, so that a mistyped one does not refuse every notification.
+_FORMS = {
+    Family.MAPI: (re.compile(r"2088[0-9]{12}"), "a seller_id of 16 digits, beginning with 2088"),
+    Family.OPENAPI: (re.compile(r"[0-9]{16}"), "an app_id of 16 digits"),
+}
 _COMMENTS = {
     "sign_type": "pinned; a message cannot choose its algorithm",
     "keys": "Alipay's public key; name a new one beside it to rotate",
@@ -71,7 +77,14 @@ def account_faults(answers: FirstAccount) -> list[str]:
         _read(_text(answers))
     except BadAccounts as bad:
         return bad.faults
-    return []
+    fault = identity_fault(answers.family, answers.identity)
+    return [fault] if fault else []
+
+
+def identity_fault(family: Family, identity: str) -> str:
+    """Return the fault in the form of a seller_id or app_id; nothing if there is none."""
+    form, text = _FORMS.get(family, (None, ""))
+    return "" if form is None or form.fullmatch(identity) else f"{identity!r} is not {text}"
 
 
 def _key_fault(content: bytes, account: Account) -> str:

@@ -74,7 +74,7 @@ def opened(given: str) -> Iterator[BillFile]:
             size, digest = _measured(content)
         except (OSError, ValueError) as error:  # ValueError: a path with NUL
             why = error.strerror if isinstance(error, OSError) else None
-            raise BadBill(f"the file cannot be read: {why or type(error).__name__}") from None
+            raise BadBill(f"{given} cannot be read: {why or type(error).__name__}") from None
         name = "standard input" if given == STANDARD_INPUT else Path(given).name
         yield BillFile(name, digest, size, content)
 

@@ -103,7 +103,7 @@ def _address(postgres: str | None, postgres_file: Path | None) -> str:
     try:
         return settings.postgres_address(options.load_settings(postgres=postgres, postgres_file=postgres_file))
     except settings.UnreadableFile as error:
-        launch.refuse("settings cannot be used", [str(error)], exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", options.with_hint([str(error)]), exits.WRONG_USAGE)
 
 
 def _applied(dsn: str) -> int:

@@ -126,7 +126,11 @@ def _answers(questions: _Questions, given: dict[str, str | None], identities: di
     field = first_account.IDENTITIES[family]
     if other := [each for each, value in identities.items() if value is not None and each != field]:
         raise typer.BadParameter(f"family {family} has {field}, not {', '.join(other)}")
-    identity = questions.answer(f"--{field.replace('_', '-')}", identities[field], _IDENTITIES[field], _nothing)
+
+    def identity_fault(typed: str) -> str:
+        return _nothing(typed) or first_account.identity_fault(family, typed)
+
+    identity = questions.answer(f"--{field.replace('_', '-')}", identities[field], _IDENTITIES[field], identity_fault)
     sign_type = _choice(SignType, "--sign-type", given["sign_type"]) or first_account.SIGN_TYPES[family]
     usual = given["currency"] or first_account.CURRENCIES.get(family)
     currency = questions.answer("--currency", usual, "Currency of your contract, such as USD", _currency_fault)
@@ -203,8 +207,12 @@ def _print(written: Written, output: str) -> None:
     if output == "json":
         terminal.as_json({"accounts": str(file), "key": str(written.key_file), "account": account.name, "path": path})
         return
-    typer.echo(f"{file} and {written.key_file} are written. Next:\n")
+    terminal.text(f"{file} and {written.key_file} are written. Next:")
+    typer.echo("")
     for command in (f"alipay-notify keys check --accounts {file}", f"alipay-notify up --accounts {file}"):
         typer.echo(f"    {command}")
-    typer.echo(f"\nGive Alipay the address https://your.host{path}. Register each order before the buyer pays;")
-    typer.echo("the payment of an order that is not registered waits until it is.")
+    typer.echo("")
+    terminal.text(
+        f"Give Alipay the address https://your.host{path}. Register each order before the buyer pays; the payment "
+        "of an order that is not registered waits until it is."
+    )

@@ -130,6 +130,10 @@ def _print(event: Event, output: str) -> None:
 
     if output == "line":
         text = terminal.plain(event_output.line(event))
+        if sys.stdout.isatty():
+            at, _, rest = text.partition("  ")
+            terminal.line(at, rest)
+            return
     else:
         shown = event["data"] if output == "json" else event
         text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"))

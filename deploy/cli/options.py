@@ -60,13 +60,14 @@ def load_settings(**given: Any) -> ClusterSettings:
     try:
         return settings.load({ACCOUNTS: "accounts.toml", **os.environ}, **given)
     except BadSettings as bad:
-        launch.refuse("has wrong settings", [*bad.faults, *stack_hint()], exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", with_hint(bad.faults), exits.WRONG_USAGE)
 
 
-def stack_hint() -> list[str]:
-    """Return where the settings of a local stack are, if one runs here."""
+def with_hint(faults: list[str]) -> list[str]:
+    """Return the faults, and where the settings of a local stack are, if one runs here and a setting is missing."""
     from deploy.cluster import servers
 
-    if servers.of_stack(servers.STACK) is None:
-        return []
-    return [f"a local stack runs here: `source {servers.STACK}/env` sets its addresses"]
+    is_missing = any(" is not set" in fault for fault in faults)
+    if not is_missing or servers.of_stack(servers.STACK) is None:
+        return faults
+    return [*faults, f"a local stack runs here: `source {servers.STACK}/env` sets its addresses"]

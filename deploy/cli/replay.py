@@ -71,14 +71,14 @@ def replay(
     try:
         configured = settings.load(os.environ, kafka=kafka, postgres=postgres)
     except BadSettings as bad:
-        launch.refuse(
-            "cannot replay the log with these settings", [*bad.faults, *options.stack_hint()], exits.WRONG_USAGE
-        )
+        launch.refuse("cannot replay the log with these settings", options.with_hint(bad.faults), exits.WRONG_USAGE)
     try:
         done = asyncio.run(_replay(configured, from_ms, to_ms, rate=rate, yes=yes, why=why, output=output))
     except TooManyDeadLetters as error:
         advice = "they are held; check `alipay-notify held list`, then run the replay again"
         launch.refuse("stopped the replay", [f"{error}: {advice}"], exits.FAILED)
+    except settings.UnreadableFile as error:
+        launch.refuse("has wrong settings", options.with_hint([str(error)]), exits.WRONG_USAGE)
     except (*start_errors.REFUSALS, TooNarrow) as error:
         launch.refuse("could not replay the log", fault_lines(error), exits.FAILED)
     raise typer.Exit(done)

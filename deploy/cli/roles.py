@@ -143,7 +143,7 @@ def _run(role: str, load: Callable[[], Running], **given: Any) -> None:
     try:
         settings = cluster_settings.load(os.environ, **given)
     except BadSettings as bad:
-        launch.refuse("cannot start with these settings", [*bad.faults, *options.stack_hint()], exits.WRONG_USAGE)
+        launch.refuse("cannot start with these settings", options.with_hint(bad.faults), exits.WRONG_USAGE)
 
     async def started(where: dict[str, str]) -> None:
         typer.echo(process.ready_line(**where))

@@ -91,7 +91,6 @@ def apply(
 def _reports(kafka: str | None, prefix: str | None, *, development: bool, yes: bool) -> list[ApplyReport]:
     """Return each difference with its outcome."""
     launch.need("aiokafka", "yaml", extra="cluster")
-    from deploy import start_errors
     from deploy.cluster.settings import UnreadableFile
     from deploy.cluster.topic_check import NotSeen
 
@@ -99,7 +98,7 @@ def _reports(kafka: str | None, prefix: str | None, *, development: bool, yes: b
     try:
         return asyncio.run(_compare(settings, yes=yes))
     except UnreadableFile as error:
-        launch.refuse("has wrong settings", start_errors.fault_lines(error), exits.WRONG_USAGE)
+        launch.refuse("has wrong settings", options.with_hint([str(error)]), exits.WRONG_USAGE)
     except NotSeen as error:
         launch.refuse("could not read the topics", [f"Kafka at {settings.kafka}: {error}"], exits.FAILED)
 

@@ -97,3 +97,21 @@ def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
         first_account.write(ANSWERS, tmp_path / "accounts.toml")
     assert (tmp_path / "keys/shop-sg.pem").read_text() == "mine"
     assert not (tmp_path / "accounts.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "identity", "fault"),
+    [
+        (Family.MAPI, "208810112213624", "16 digits, beginning with 2088"),
+        (Family.MAPI, "2021000000000000", "16 digits, beginning with 2088"),
+        (Family.OPENAPI, "202100000000000l", "an app_id of 16 digits"),
+    ],
+)
+def test_identity_of_another_form_is_refused(tmp_path: Path, family: Family, identity: str, fault: str) -> None:
+    sign_type = first_account.SIGN_TYPES[family]
+    with pytest.raises(BadAccounts) as refused:
+        first_account.write(
+            replace(ANSWERS, family=family, identity=identity, sign_type=sign_type), tmp_path / "accounts.toml"
+        )
+    assert fault in str(refused.value)
+    assert first_account.identity_fault(Family.ANTOM, "SANDBOX_X") == ""

@@ -44,7 +44,7 @@ def test_options_alone_write_an_account_and_the_next_steps(files: Path) -> None:
 @pytest.mark.parametrize(("family", "identity"), [("openapi", "--app-id"), ("antom", "--client-id")])
 def test_other_families_need_no_currency(files: Path, family: str, identity: str) -> None:
     done = run_init(
-        files, "--family", family, identity, "2021000", "--key", str(files / "alipay.pem"), "--output", "json"
+        files, "--family", family, identity, "2021000000000000", "--key", str(files / "alipay.pem"), "--output", "json"
     )
     assert parsed(done) == {
         "accounts": str(files / "made.toml"), "key": str(files / "keys/shop.pem"), "account": "shop",
@@ -60,7 +60,7 @@ def test_key_can_come_from_stdin(files: Path) -> None:
         "--family",
         "openapi",
         "--app-id",
-        "2021",
+        "2021000000000000",
         "--key",
         "-",
     ]
@@ -103,7 +103,7 @@ def test_wrong_options_are_told_and_nothing_is_written(
 
 def test_accounts_that_are_there_are_never_changed(files: Path) -> None:
     (files / "made.toml").write_text("mine")
-    refused = run_init(files, "--family", "openapi", "--app-id", "1", "--key", str(files / "alipay.pem"))
+    refused = run_init(files, "--family", "openapi", "--app-id", "2021000000000000", "--key", str(files / "alipay.pem"))
     assert (refused.exit_code, "exists already" in refused.stderr) == (1, True)
     assert (files / "made.toml").read_text() == "mine"
 
@@ -126,7 +126,7 @@ def test_wrong_option_ends_the_questions_on_a_terminal(files: Path, monkeypatch:
 
 
 def test_key_can_be_pasted_and_the_usual_name_taken(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = typed(files, monkeypatch, "", "openapi", "2021000", "missing.pem", BASE64.decode())
+    done = typed(files, monkeypatch, "", "openapi", "2021000000000000", "missing.pem", BASE64.decode())
     assert done.exit_code == 0, done.output
     assert "missing.pem: No such file" in done.stderr
     assert (files / "keys/shop.pem").read_bytes().strip() == BASE64

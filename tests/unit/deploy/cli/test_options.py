@@ -5,6 +5,8 @@ import typer
 
 from deploy import exits
 from deploy.cli import options
+from deploy.cluster import servers
+from tests.unit.deploy.cli.commands import run
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +31,15 @@ def test_wrong_setting_is_named_and_exits_with_2(capsys: pytest.CaptureFixture[s
         options.load_settings(topic_prefix="A_b")
     assert ended.value.exit_code == exits.WRONG_USAGE
     assert "ALIPAY_NOTIFY_TOPIC_PREFIX" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("topics", "plan"), ("db", "status"), ("replay", "--from", "1h")], ids=" ".join)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_missing_address_is_wrong_usage_and_names_the_settings_of_a_local_stack(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], is_there: bool
+) -> None:
+    monkeypatch.setattr(servers, "of_stack", lambda directory: {} if is_there else None)
+    nowhere = {f"ALIPAY_NOTIFY_{name}": None for name in ("KAFKA", "POSTGRES", "POSTGRES_FILE")}
+    refused = run(environ | nowhere, *command)
+    assert (refused.exit_code, "is not set" in refused.stderr) == (2, True)
+    assert ("source .stack/env" in refused.stderr) is is_there
