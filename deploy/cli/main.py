@@ -6,11 +6,14 @@ runs, so that `--help` answers at once. To add a command: write a module with `r
 
 import importlib
 import re
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from deploy import exits
+from deploy.cli import terminal
 
 # In the order of the help text.
 COMMANDS = (
@@ -42,6 +45,7 @@ COMMANDS = (
 )
 
 SHORT_MAX = 60  # characters that fit beside a command's name in eighty columns
+_UsageError: Any = typer.BadParameter.__mro__[1]  # the error of all wrong usage, for which typer has no public name
 _EXAMPLE = re.compile(r"^    alipay-notify (?:.*\\\n)*.*$", re.MULTILINE)
 
 _HELP = """Receive, verify and process Alipay's payment notifications.
@@ -55,10 +59,28 @@ _HELP = """Receive, verify and process Alipay's payment notifications.
 """
 
 
+class _Program(TyperGroup):
+    """The program, whose errors about wrong usage are wrapped on a terminal like all others."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _UsageError as wrong:
+            if not _is_terminal():
+                raise
+            text = terminal.wrapped(wrong.format_message(), after="Error: ")
+            raise _UsageError(text, ctx=wrong.ctx) from None
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
 def application() -> typer.Typer:
     """Return the program with all its commands."""
     app = typer.Typer(
         name="alipay-notify",
+        cls=_Program,
         help=_HELP,
         epilog=exits.EPILOG,
         no_args_is_help=True,

@@ -70,6 +70,13 @@ def hanging(console: Console, label: Text, text: Text) -> None:
         console.print(made, soft_wrap=True)
 
 
+def lines(text: str, room: int) -> list[str]:
+    """Return the text in lines of this width that end at blanks."""
+    from rich.text import Text
+
+    return [line.plain for line in _wrapped(Text(text), room)]
+
+
 def _without_empty(columns: Sequence[str], rows: Rows) -> tuple[Sequence[str], Rows]:
     """Return the table without the columns that are empty in all rows; the first one names the row, and stays."""
     kept = [index for index in range(len(columns)) if index == 0 or not rows or any(row[index] for row in rows)]

@@ -110,6 +110,16 @@ def note(value: object, *, label: str = "") -> None:
     table_layout.hanging(Console(stderr=True, highlight=False), Text(label), Text(plain(value)))
 
 
+def wrapped(text: str, *, after: str = "") -> str:
+    """Return the text in lines for the terminal of stderr; its first line stands after another text."""
+    from rich.console import Console
+
+    from deploy.cli import table_layout
+
+    lines = table_layout.lines(f"{after}{text}", Console(stderr=True).width)
+    return "\n".join(lines).removeprefix(after)
+
+
 def text(value: object) -> None:
     """Print a text, wrapped at blanks on a terminal; no word is folded."""
     from rich.text import Text

@@ -75,3 +75,14 @@ def test_help_imports_no_large_library() -> None:
         "assert not large, large\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_wrong_usage_is_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    monkeypatch.setattr(main, "_is_terminal", lambda: is_terminal)
+    refused = CliRunner().invoke(
+        main.application(), ["listen", "--forward-to", "127.0.0.1:1"], env={"COLUMNS": "40", "NO_COLOR": "1"}
+    )
+    (error,) = re.findall(r"Error: .*\Z", refused.stderr, re.DOTALL)
+    assert (refused.exit_code, max(map(len, error.splitlines())) <= 40) == (2, is_terminal)
+    assert "give a complete address: http://… or https://…" in " ".join(error.split())
