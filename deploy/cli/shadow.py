@@ -153,7 +153,7 @@ def import_(
         return imported
 
     done = _with_shadow(directory, accounts, work)
-    typer.echo(
+    terminal.text(
         f"{done.new} notifications, {done.joined} answers to known ones, {done.known} lines known from before, "
         f"{done.others} other requests"
     )

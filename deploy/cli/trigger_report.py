@@ -43,7 +43,7 @@ def ends(courses: Sequence[Course], differences: Sequence[str], output: str, *, 
     promised = list(dict.fromkeys(course.end.words() for course in courses if course.end is not None))
     if output == "table" and promised:
         verdict = (" (it is so)" if not differences else " (it is not so)") if checked else ""
-        typer.echo(f"expected end: {'; '.join(promised)}{verdict}")
+        terminal.text(f"expected end: {'; '.join(promised)}{verdict}")
     for each in differences:
         terminal.note(each)
 

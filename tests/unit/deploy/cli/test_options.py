@@ -39,7 +39,7 @@ def test_missing_address_is_wrong_usage_and_names_the_settings_of_a_local_stack(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], is_there: bool
 ) -> None:
     monkeypatch.setattr(servers, "of_stack", lambda directory: {} if is_there else None)
-    nowhere = {f"ALIPAY_NOTIFY_{name}": None for name in ("KAFKA", "POSTGRES", "POSTGRES_FILE")}
-    refused = run(environ | nowhere, *command)
+    nowhere: dict[str, str | None] = {f"ALIPAY_NOTIFY_{name}": None for name in ("KAFKA", "POSTGRES", "POSTGRES_FILE")}
+    refused = run({**environ, **nowhere}, *command)
     assert (refused.exit_code, "is not set" in refused.stderr) == (2, True)
     assert ("source .stack/env" in refused.stderr) is is_there
