@@ -63,8 +63,8 @@ class ListedFacts(Struct, frozen=True, kw_only=True):
 class Judgement(Struct, frozen=True, kw_only=True):
     """The differences of one trade, and what of it is here: the payment, and the refunded sum of this bill.
 
-    `may_lack_a_refund`: only sums could be compared, and what was refunded before the period may hide that a refund of
-    the bill is missing.
+    `may_lack_a_refund`: only sums could be compared, and refunds before the period may hide that one of the bill is
+    missing.
     """
 
     differences: tuple[BillDifference, ...] = ()
@@ -220,7 +220,7 @@ def _why_not_refunded(order: OrderFacts | None, payment: OrderPayment | None) ->
 def of_earlier_refunds(
     trade: BilledTrade, order: OrderFacts, history: OrderHistory, span: BillPeriod
 ) -> BillDifference | None:
-    """Return the difference if refunds of the bill are missing here, because what is refunded here is older.
+    """Return the difference if refunds of the bill are missing here, because those here are older.
 
     A later refund may have an earlier one in it, of which no notification came: refunds after the period count.
     """
@@ -230,9 +230,9 @@ def of_earlier_refunds(
     here_minor = max(0, payment.refunded_minor - before)
     if here_minor >= trade.refunded_minor - trade.doubtful_minor:
         return None
-    why = "what is refunded here was refunded before the period"
+    why = "the refunds here are from before the period"
     if here_minor:
-        why = "a part of what is refunded here was refunded before the period"
+        why = "some of the refunds here are from before the period"
     return BillDifference(
         kind=DifferenceKind.REFUND_AMOUNT if here_minor else DifferenceKind.REFUND_ONLY_IN_BILL,
         scope=order.scope,

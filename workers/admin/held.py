@@ -245,7 +245,9 @@ def query_of(given: RetryOfMany, accounts: Mapping[str, Account], *, now_ms: int
             caller whose filter is lost does not mean all.
     """
     if "" in (given.account, given.auth_app_id, given.order):
-        raise responses.bad_request("account, auth_app_id and order may not be empty: leave out what is no filter")
+        raise responses.bad_request(
+            "account, auth_app_id and order may not be empty: leave out those that do not filter"
+        )
     return HeldQuery(
         account=given.account,
         scope=merchants.filtered_scope(accounts, given.account, given.auth_app_id),
