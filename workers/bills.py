@@ -76,6 +76,7 @@ class BillReport(Struct, frozen=True, kw_only=True):
     `is_one_way`: the file is of a settlement, so that payments only here were not looked for. `faults` are the first
     rows that could not be read, `disagreements` where the file contradicts itself, `others` the types of rows that are
     not compared, `left_out` the files of an archive with other columns.
+    `auth_app_id` is the merchant whose orders were compared, if the account serves several.
     """
 
     file: str
@@ -92,6 +93,7 @@ class BillReport(Struct, frozen=True, kw_only=True):
     others: dict[str, int] = {}
     left_out: tuple[str, ...] = ()
     is_one_way: bool = False
+    auth_app_id: str = ""
     sums: tuple[BillSum, ...] = ()
     counts: dict[str, int] = {}  # by the kind of difference, of all
 

@@ -83,8 +83,7 @@ def run(
             with progress("looking through the orders", None) as advance:
                 comparison.of_store(span, advance)
             if not (notes.unreadable_count or notes.disagreements() or notes.left_out or wanted.outside):
-                scope = None if merchant is None else merchant[1]
-                comparison.of_neighbours(neighbours.undecided(api, chosen["account"], span, scope=scope))
+                comparison.of_neighbours(neighbours.undecided(api, chosen["account"], auth_app_id, span))
         sums = comparison.sums()
         report = BillReport(
             file=_shown(bill.name),
@@ -102,6 +101,7 @@ def run(
             | {f"of the account {name}": count for name, count in comparison.elsewhere.items()},
             left_out=tuple(map(_shown, notes.left_out[:LEFT_OUT_MAX])),
             is_one_way=wanted.is_settlement,
+            auth_app_id=auth_app_id,
             sums=sums[:SUMS_MAX],
             counts=dict(comparison.counts),
         )

@@ -19,23 +19,21 @@ IMPORTS_AT_ONCE = 200
 PAGES_MAX = 5  # of imports, the newest first
 
 
-def undecided(api: BillApi, account: str, span: BillPeriod, *, scope: str | None = None) -> Iterator[BillDifference]:
+def undecided(api: BillApi, account: str, auth_app_id: str, span: BillPeriod) -> Iterator[BillDifference]:
     """Yield the payments that the reports of the neighbouring periods leave to the bill of this one.
 
-    `scope` is that of the only merchant whose orders are compared. Only reports of whole bills count: in another one a
+    `auth_app_id` is the merchant, if the account serves several. Only reports of whole bills count: in another one a
     payment may be missing because a part of it is.
     """
-    for number, edge_ms in _neighbours(api, account, span):
+    for number, edge_ms in _neighbours(api, account, auth_app_id, span):
         listed = api.get("bills", str(number), "differences", limit=DIFFERENCES_MAX)["differences"]
         for each in listed:
             found = _payment(each)
-            if found is None or abs((found.at_ms or 0) - edge_ms) >= EDGE_MS:
-                continue
-            if scope in (None, found.scope):
+            if found is not None and abs((found.at_ms or 0) - edge_ms) < EDGE_MS:
                 yield found
 
 
-def _neighbours(api: BillApi, account: str, span: BillPeriod) -> Iterator[tuple[int, int]]:
+def _neighbours(api: BillApi, account: str, auth_app_id: str, span: BillPeriod) -> Iterator[tuple[int, int]]:
     """Yield the number of the newest report of each neighbouring period, and the moment that they share."""
     before, found = None, set[int]()
     for _ in range(PAGES_MAX):
@@ -44,7 +42,8 @@ def _neighbours(api: BillApi, account: str, span: BillPeriod) -> Iterator[tuple[
             edge_ms = _shared_edge(span, each)
             if edge_ms is None or edge_ms in found:
                 continue
-            if each["account"] == account and _is_whole(each["report"]):
+            of_whom = each["account"], each["report"].get("auth_app_id", "")
+            if of_whom == (account, auth_app_id) and _is_whole(each["report"]):
                 found.add(edge_ms)
                 yield each["number"], edge_ms
         before = answer["before"]

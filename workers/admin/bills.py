@@ -272,7 +272,15 @@ def checked(report: BillReport) -> BillReport:
     Raises:
         ApiError: they cannot.
     """
-    texts = (report.file, report.layout, *report.faults, *report.disagreements, *report.left_out, *report.others)
+    texts = (
+        report.file,
+        report.layout,
+        report.auth_app_id,
+        *report.faults,
+        *report.disagreements,
+        *report.left_out,
+        *report.others,
+    )
     if any(len(text) > TEXT_CHARACTERS_MAX or not text.isprintable() for text in texts):
         raise responses.bad_request(f"texts must be printable, and have at most {TEXT_CHARACTERS_MAX} characters")
     try:

@@ -51,8 +51,8 @@ class Reports:
         raise AssertionError("nothing is written")
 
 
-def orders(api: Reports, scope: str | None = None) -> list[str]:
-    return [each.order for each in neighbours.undecided(api, "shop", SPAN, scope=scope)]
+def orders(api: Reports, auth_app_id: str = "") -> list[str]:
+    return [each.order for each in neighbours.undecided(api, "shop", auth_app_id, SPAN)]
 
 
 def test_payments_near_the_shared_edges_are_those_of_the_day_before_and_after() -> None:
@@ -78,15 +78,21 @@ def test_only_the_newest_whole_report_of_the_account_counts() -> None:
     assert orders(api) == ["B"]
 
 
-def test_only_payments_of_the_merchant_that_are_uncertain_by_their_edge_count() -> None:
+def test_only_payments_that_are_uncertain_by_their_edge_count() -> None:
     api = Reports()
     api.add(
         SINCE_MS - DAY_MS,
-        shown("B", SINCE_MS, auth_app_id="2021"),
+        shown("B", SINCE_MS),
         shown("REFUND", SINCE_MS, detail="refunded near the edge"),
         shown("MISSING", SINCE_MS, kind="payment_only_here"),
         shown("TIMELESS", None),
-        shown("C", SINCE_MS),
     )
-    assert orders(api) == ["B", "C"]
-    assert orders(api, "shop/2021") == ["B"]
+    assert orders(api) == ["B"]
+
+
+def test_merchants_of_one_account_have_reports_of_their_own() -> None:
+    api = Reports()
+    for merchant in ("2021", "2022"):
+        api.add(SINCE_MS - DAY_MS, shown(merchant, SINCE_MS, auth_app_id=merchant), auth_app_id=merchant)
+    assert [orders(api, merchant) for merchant in ("2021", "2022", "")] == [["2021"], ["2022"], []]
+    assert [each.scope for each in neighbours.undecided(api, "shop", "2021", SPAN)] == ["shop/2021"]
