@@ -141,7 +141,7 @@ class AdminClient:
                     raise
                 if wait_s == FIRST_WAIT_S:  # one line for each request
                     text = f"{str(error).rstrip('.')}; asking again, for up to {PATIENCE_S:g} s"
-                    typer.echo(terminal.plain(text), err=True)
+                    terminal.note(text)
             else:
                 self._has_answered = True
                 return answer

@@ -152,9 +152,7 @@ def print_left_out(matching: Mapping[str, Any]) -> None:
 def confirm(total: int) -> None:
     """Ask for the number before a very large task, if there is a person to ask."""
     if total > CONFIRM_ABOVE and sys.stdin.isatty():
-        given = typer.prompt(f"This changes {total:,} notifications. Type the number to go on", err=True)
-        if given.replace(",", "").strip() != str(total):
-            terminal.fail("That is another number; nothing was done.")
+        terminal.confirm(total, f"This changes {total:,} notifications")
 
 
 def print_task(task: dict[str, Any], output: str) -> None:

@@ -120,20 +120,14 @@ async def _replay(
             cluster_replay.check_wide_enough(spans)
             return exits.FOUND_WRONG if missing else exits.DONE
         cluster_replay.check_wide_enough(spans)  # before the audit row is written
-        if missing > CONFIRM_ABOVE and not _confirmed(missing):
-            raise typer.Abort
+        if missing > CONFIRM_ABOVE:
+            terminal.confirm(missing, f"{missing:,} records are not processed")
         subject = f"{topic} {from_ms}..{to_ms}"
         await prepared.store.note("replay-log", [subject], by=admin.operator(), why=why)
         with terminal.progress("replaying", sum(span.records for span in spans)) as advanced:
             await cluster_replay.replay(stretch, spans, prepared.process, rate=rate, advanced=advanced)
         _show(spans, output, {"dry_run": False, "results": prepared.results()})
         return exits.DONE
-
-
-def _confirmed(count: int) -> bool:
-    return bool(
-        typer.prompt(f"{count} records are not processed; type this number to continue", err=True) == str(count)
-    )
 
 
 def _show(spans: list[Span], output: str, more: dict[str, Any]) -> None:

@@ -162,3 +162,14 @@ def fail_in_lines(first: str, lines: Iterable[str], code: int = exits.FAILED) ->
     for each in lines:
         note(each, label="  ")
     raise typer.Exit(code)
+
+
+def confirm(count: int, question: str) -> None:
+    """Ask for the number of things that a very large change is about; end the command without the right one."""
+    try:
+        given = str(typer.prompt(f"{question}. Type the number to go on", err=True))
+    except typer.Abort:
+        typer.echo("", err=True)
+        fail(f"Nothing was done: type {count}, or pipe it into the command (echo {count} | alipay-notify …).")
+    if given.replace(",", "").strip() != str(count):
+        fail("That is another number; nothing was done.")

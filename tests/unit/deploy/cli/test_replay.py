@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from deploy.cli import admin, replay
+from deploy.cli import admin, main, replay
 from deploy.cluster import replay as cluster_replay
 from deploy.cluster.replay import Span, TooNarrow
 from tests.unit.deploy.cli.commands import parsed, run
@@ -119,3 +120,8 @@ def test_replay_of_many_records_needs_their_number_typed(cluster: Cluster) -> No
     cluster.unprocessed = replay.CONFIRM_ABOVE + 1
     refused = run(ENVIRON, "replay", "--from", "1h", "--yes", "--why", "restored")
     assert (refused.exit_code, cluster.notes, cluster.replayed) == (1, [], 0)
+    assert "echo 1001 |" in refused.stderr
+    for given, code, replayed in (("1000", 1, 0), ("1,001", 0, 1001)):
+        command = ["replay", "--from", "1h", "--yes", "--why", "restored"]
+        done = CliRunner().invoke(main.application(), command, input=f"{given}\n", env=ENVIRON)
+        assert (done.exit_code, cluster.replayed) == (code, replayed)
