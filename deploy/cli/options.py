@@ -64,10 +64,10 @@ def load_settings(**given: Any) -> ClusterSettings:
 
 
 def with_hint(faults: list[str]) -> list[str]:
-    """Return the faults, and where the settings of a local stack are, if one runs here and a setting is missing."""
+    """Return the faults, and where the settings of a local stack are, if one runs here and an address is missing."""
     from deploy.cluster import servers
 
-    is_missing = any(" is not set" in fault for fault in faults)
+    is_missing = any(f"{name} is not set" in fault for fault in faults for name in ("KAFKA", "POSTGRES"))
     if not is_missing or servers.of_stack(servers.STACK) is None:
         return faults
     return [*faults, f"a local stack runs here: `source {servers.STACK}/env` sets its addresses"]
