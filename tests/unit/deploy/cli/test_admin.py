@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
@@ -29,15 +30,22 @@ class _AnotherProgram(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def another_program() -> Iterator[str]:
-    """The address of a web server that is not the admin API."""
-    with HTTPServer(("127.0.0.1", 0), _AnotherProgram) as server:
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a web server until the block ends; yield its address."""
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def another_program() -> Iterator[str]:
+    """The address of a web server that is not the admin API."""
+    with _serving(_AnotherProgram) as url:
+        yield url
 
 
 class _Busy(BaseHTTPRequestHandler):
@@ -68,12 +76,8 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server that answers as `_Busy.refusals` says."""
     monkeypatch.setattr(_Busy, "refusals", [])
     monkeypatch.setattr(_Busy, "requests", [])
-    with HTTPServer(("127.0.0.1", 0), _Busy) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with _serving(_Busy) as url:
+        yield url
 
 
 AGAIN = {"Retry-After": "2"}
