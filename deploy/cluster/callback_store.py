@@ -34,7 +34,7 @@ async def opened(
 def without_endpoints(
     stack: AsyncExitStack, store: PostgresOrderStore, *, holder: str
 ) -> tuple[PostgresCallbacks, Leadership]:
-    """Return the same for a worker that has no endpoints, over the connections of its order store."""
+    """Return the deliveries and the candidacy of a worker without endpoints, over the connections of its store."""
     candidacy = Leadership(store.database, role=ROLE, holder=holder)
     stack.push_async_callback(candidacy.resign)
     return PostgresCallbacks(store.database, store.reads), candidacy
