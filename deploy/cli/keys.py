@@ -211,7 +211,7 @@ _VERDICTS = {
     "expires_soon": ("note", "expires on", "add the new certificate to accounts.toml"),
     "expired": ("wrong", "expired on", "replace the certificate"),
     "retiring": ("ok", "retires after", ""),
-    "retired": ("note", "retired after", "remove its entry from accounts.toml"),
+    "retired": ("note", "retired after", "remove its entry once no held notification needs it"),
 }
 
 
