@@ -335,6 +335,11 @@ class Sending:
         """The slowest answer, from the due time of its request."""
         return max(each.ended - each.due for each in self.attempts)
 
+    def acknowledged(self) -> dict[str, int]:
+        """The amounts of the orders whose payments were acknowledged, by number."""
+        sent = (self._signed[each.index].sent for each in self.succeeded())
+        return {each.order: each.amount_minor for each in sent}
+
     def percentile_s(self, share: float) -> float:
         took = sorted(each.ended - each.due for each in self.attempts)
         return took[min(len(took) - 1, int(len(took) * share))]
