@@ -3,7 +3,7 @@
 It reads on as long as there is only one reading: no folded lines, no bare line feeds, no control bytes, one length or
 one `chunked`, one Host, one Content-Type. What llhttp accepts besides, without any effect on where a request ends, is
 written into the patterns: empty lines before a request; further blanks, bytes above ASCII and another protocol's name
-in its first line; any number of zeros before the size of a chunk.
+in its first line; any number of zeros before a length or the size of a chunk.
 """
 
 import re
@@ -16,7 +16,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST = re.compile(rb"[\r\n]*(%b) +([\x21-\x7e\x80-\xff]+) +(?:HTTP|RTSP|ICE)/(1\.[01])\r\n" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n" % _TOKEN)
 _CHUNK = re.compile(rb"(0*[0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_LENGTH = re.compile(rb"[0-9]{1,10}")
+_LENGTH = re.compile(rb"0*[0-9]{1,10}")
 
 Fields = list[tuple[bytes, bytes]]
 
