@@ -39,7 +39,7 @@ from ingest.http.parsing import Parser
 from ingest.http.request import Request
 from ingest.http.responses import Reply, Stamp
 from ingest.http.server import Receiver
-from ingest.kafka.batches import Batches
+from ingest.kafka.batches import PAUSE_S, Batches
 from ingest.kafka.producer import BATCH_BYTES_MAX
 from ingest.metrics import ReceiverMetrics
 from ingest.pending import Pending
@@ -113,6 +113,7 @@ class _BatchedLog:
             ends = list(map(self.append, group))
             while not ends[-1].is_done:  # noqa: ASYNC110 - the turns of the loop are part of the step
                 await asyncio.sleep(0)
+            await asyncio.sleep(PAUSE_S)  # turns of the loop during the pause would count as the step's
 
 
 class _Sink:
