@@ -201,9 +201,12 @@ def _callbacks(file: Path | None, accounts: Path) -> Iterator[Finding]:
 def _token(settings: EmbeddedSettings) -> Iterator[Finding]:
     file = settings.admin_token_file
     try:
-        guard.access(host=settings.admin_host, token_file=file)
+        operators = guard.access(host=settings.admin_host, token_file=file).operators
     except OpenAdmin as open_:
-        advice = "write 32 random characters to a file and set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE to its path"
+        advice = (
+            "write a line NAME: TOKEN for each operator, with 32 random characters as the token, and set "
+            "ALIPAY_NOTIFY_ADMIN_TOKEN_FILE to the file's path"
+        )
         yield Finding(name="admin token", state=FindingState.WRONG, detail=str(open_), advice=advice)
         return
     if file is None:
@@ -212,7 +215,9 @@ def _token(settings: EmbeddedSettings) -> Iterator[Finding]:
         )
     else:
         yield from _secrecy("admin token", file)
-        yield Finding(name="admin token", state=FindingState.OK, detail="set")
+        names = ", ".join(each.name for each in operators if each.name)
+        detail = f"operators: {names}" if names else "set, without a name: audit rows have the name that people give"
+        yield Finding(name="admin token", state=FindingState.OK, detail=detail)
 
 
 def _directory(data_dir: Path) -> Iterator[Finding]:

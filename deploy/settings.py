@@ -34,8 +34,8 @@ class AdminSettings(Settings):
     )
     admin_token_file: Path | None = Field(
         None,
-        description="File with the token that the admin port requires for writes, and for reads if it is bound beyond "
-        "loopback.",
+        description="File with the tokens that the admin port requires for writes, and for reads if it is bound beyond "
+        "loopback: one operator a line, NAME: TOKEN, or one token alone. Read at the start.",
     )
     admin_names: str = Field(
         "",

@@ -57,12 +57,30 @@ Url = Annotated[
 
 def read_token(path: str) -> str:
     """Return the token in this file. It is no option, because every user of the machine can read command lines."""
+    return _token_file(path).decode("ascii").strip()
+
+
+def read_admin_token(path: str) -> str:
+    """Return the operator's token in this file: alone, or as the line `NAME: TOKEN`."""
+    from workers.admin import operators
+
+    found = operators.parse(_token_file(path))
+    if len(found) > 1:
+        raise typer.BadParameter(
+            f"the token file {path} has the tokens of several operators: write your line to a file of your own"
+        )
+    return found[0].token.decode("ascii") if found else ""
+
+
+def _token_file(path: str) -> bytes:
     if not path:
-        return ""
+        return b""
     try:
-        return Path(path).read_text(encoding="ascii").strip()
+        content = Path(path).read_bytes()
+        content.decode("ascii")
     except (OSError, UnicodeError) as error:
         raise typer.BadParameter(f"the token file {path} cannot be read: {type(error).__name__}") from None
+    return content
 
 
 Why = Annotated[str, typer.Option("--reason", "--why", help="The reason, for the audit record.")]
@@ -75,9 +93,9 @@ Token = Annotated[
         "--token-file",
         metavar="FILE",
         envvar="ALIPAY_NOTIFY_ADMIN_TOKEN_FILE",
-        help="File with the admin token, if the server requires one.",
+        help="File with your admin token, if the server requires one.",
         show_default=False,
-        callback=read_token,
+        callback=read_admin_token,
     ),
 ]
 
@@ -103,6 +121,19 @@ class AdminClient:
         self._url = url.rstrip("/")
         self._token = token
         self._has_answered = False
+        self._operator: str | None = None
+
+    def operator(self) -> str:
+        """Return the operator's name for audit rows: that of the token, or the user's if the token has none.
+
+        The server is asked once. If it does not answer, the write that follows fails with the cause.
+        """
+        if self._operator is None:
+            try:
+                self._operator = self.get("operator")["operator"] or user()
+            except (AdminApiError, KeyError):
+                self._operator = user()
+        return self._operator
 
     def get(self, *path: str, **query: str | int | None) -> dict[str, Any]:
         """Return the answer to a GET request; a query parameter that is `None` is left out.
@@ -242,8 +273,8 @@ def owner(shown: Mapping[str, Any]) -> str:
     return f"{shown['account']}/{shown['auth_app_id']}" if shown.get("auth_app_id") else str(shown["account"])
 
 
-def operator() -> str:
-    """Return the user that runs the command, for the audit row."""
+def user() -> str:
+    """Return the user that runs the command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -258,7 +289,7 @@ def act(
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Send an operator's act with its reason and the operator's name; if it is refused, print why and exit."""
-    body = {**(given or {}), "reason": reason, "by": operator()}
+    body = {**(given or {}), "reason": reason, "by": api.operator()}
     try:
         return api.send("POST", *path, body=body, query=query)
     except AdminApiError as error:

@@ -12,8 +12,8 @@ from deploy.cli.admin import AdminApiError, AdminClient
 
 _HELP = """List what operators have done, and why, the newest first.
 
-The name is the one that the operator gave or that of the command's user, with the address of the request. It is not
-verified.
+The name is that of the operator's token, and then `token` stands beside the address of the request. Without a named
+token it is the one that the operator gave, or that of the command's user, and is not verified.
 
     alipay-notify audit
     alipay-notify audit --subject 0-1234

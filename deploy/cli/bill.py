@@ -80,11 +80,11 @@ def import_(
     from deploy.bills.importing import CannotAsk
 
     given = span(date) if date else None
-    api, by = PatientClient(url, token=token), admin.operator()
+    api = PatientClient(url, token=token)
     try:
         with files.opened(file) as bill:
             result = importing.run(
-                api, bill, account=account, auth_app_id=auth_app_id, given=given, ask=ask, by=by,
+                api, bill, account=account, auth_app_id=auth_app_id, given=given, ask=ask, by=api.operator(),
                 progress=terminal.progress,
             )  # fmt: skip
     except AdminApiError as error:

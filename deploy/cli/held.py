@@ -153,7 +153,7 @@ def show(
     try:
         held = api.get("held", admin.checked_held_id(id_))
         if reveal:
-            body = {"reason": reason, "by": admin.operator()}
+            body = {"reason": reason, "by": api.operator()}
             held |= api.send("POST", "notifications", admin.checked_held_id(id_), "reveal", body=body)
     except AdminApiError as error:
         admin.fail(error)
@@ -212,7 +212,7 @@ def retry(
 
 
 def _retry_one(api: AdminClient, id_: str, why: str, output: str) -> int:
-    done = api.send("POST", "held", id_, "replay", body={"reason": why, "by": admin.operator()})
+    done = api.send("POST", "held", id_, "replay", body={"reason": why, "by": api.operator()})
     if output == "json":
         terminal.as_json(done)
     else:
@@ -268,7 +268,7 @@ def _decide(api: AdminClient, ids: list[str], verb: str, reason: str, pace: _Pac
         admin.checked_held_id(id_)
     try:
         if len(ids) == 1:
-            done = api.send("POST", "held", ids[0], verb, body={"reason": reason, "by": admin.operator()})
+            done = api.send("POST", "held", ids[0], verb, body={"reason": reason, "by": api.operator()})
             _print_decided(ids[0], verb, done, output)
             return
         if not pace.is_meant:

@@ -124,7 +124,7 @@ def start(api: AdminClient, rows: Mapping[str, Any], *, rate: int, why: str, is_
     Raises:
         AdminApiError: it could not be started, or the server no longer answers.
     """
-    body = {**rows, "rate": rate, "reason": why, "by": admin.operator()}
+    body = {**rows, "rate": rate, "reason": why, "by": api.operator()}
     task = api.send("POST", "held", "tasks", body=body)
     if is_waiting:
         task = _followed(api, task)

@@ -28,6 +28,7 @@ COMMANDS = (
     "request",
     "held",
     "audit",
+    "whoami",
     "listen",
     "events",
     "replay",

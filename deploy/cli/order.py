@@ -112,10 +112,11 @@ def register_order(
     if any_amount and (amount or currency):
         raise typer.BadParameter("--any-amount accepts every amount: leave out --amount and --currency")
     body = {"amounts": []} if any_amount else _amounts(amount or [], currency)
-    body |= ({"refunds": refund} if refund else {}) | {"by": admin.operator()}
+    api = AdminClient(url, token=token)
+    body |= ({"refunds": refund} if refund else {}) | {"by": api.operator()}
     try:
         query = {"auth_app_id": auth_app_id} if auth_app_id else None
-        order = AdminClient(url, token=token).send("PUT", "orders", account, number, body=body, query=query)
+        order = api.send("PUT", "orders", account, number, body=body, query=query)
     except AdminApiError as error:
         admin.fail(error)
     if output == "json":
@@ -144,7 +145,7 @@ def erase(
             order = api.get("orders", account, number, auth_app_id=auth_app_id or None)
             _print_dry_run(order, output)
             return
-        body = {"reason": reason, "by": admin.operator()}
+        body = {"reason": reason, "by": api.operator()}
         done = api.send("POST", "orders", account, number, "erase", body=body, query=query)
     except AdminApiError as error:
         admin.fail(error)

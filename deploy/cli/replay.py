@@ -123,7 +123,7 @@ async def _replay(
         if missing > CONFIRM_ABOVE:
             terminal.confirm(missing, f"{missing:,} records are not processed")
         subject = f"{topic} {from_ms}..{to_ms}"
-        await prepared.store.note("replay-log", [subject], by=admin.operator(), why=why)
+        await prepared.store.note("replay-log", [subject], by=admin.user(), why=why)
         with terminal.progress("replaying", sum(span.records for span in spans)) as advanced:
             await cluster_replay.replay(stretch, spans, prepared.process, rate=rate, advanced=advanced)
         _show(spans, output, {"dry_run": False, "results": prepared.results()})

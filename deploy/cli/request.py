@@ -147,6 +147,6 @@ def _register(api: AdminClient, account: str, wanted: PaymentRequest, amounts: t
     body = {"amounts": prices} if len(prices) > 1 else prices[0]
     try:
         query = {"auth_app_id": wanted.auth_app_id} if wanted.auth_app_id else None
-        api.send("PUT", "orders", account, wanted.order, body=body | {"by": admin.operator()}, query=query)
+        api.send("PUT", "orders", account, wanted.order, body=body | {"by": api.operator()}, query=query)
     except AdminApiError as error:
         admin.fail(error)

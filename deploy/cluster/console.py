@@ -106,7 +106,7 @@ async def running(
 
         readiness = process.with_accounts(config, health)
         tail = Tail(now_ms=now_ms)
-        peers = Peers(addresses, tail=tail, now_ms=now_ms, token=config.admin_access.token)
+        peers = Peers(addresses, tail=tail, now_ms=now_ms, token=config.admin_access.first_token)
         own = OwnProcess(
             identity=process.identity(ProcessRole.CONSOLE, config), readiness=readiness, registry=registry, tail=tail
         )

@@ -8,17 +8,19 @@ import pytest
 from playwright.async_api import Dialog
 
 from tests.support.admin import NOW_MS, TOKEN, World, form, serving
-from tests.support.browser import browsing, needs_browser, violations
+from tests.support.browser import browsing, needs_browser, sign_in_path, violations
 from tests.support.keys import NEW, OLD, used
 from tests.support.waiting import until
 from tests.unit.workers.admin.test_bills import DIFFERENCE, finished
 from workers.admin import held_amounts
+from workers.admin.operators import Operator
 from workers.admin.process_state import ProcessCounts
 from workers.admin.processes import SeenProcess
 from workers.audit import AuditQuery
 from workers.replays import Replayer
 
 pytestmark = needs_browser
+ALICE, BOB = Operator("alice", b"the-token-of-alice"), Operator("bob", b"the-token-of-bob")
 
 
 async def audited(world: World, action: str | None = None) -> list[tuple[str, str, str]]:
@@ -103,11 +105,10 @@ async def test_faults_of_the_accounts_file_appear_and_vanish_without_a_reload() 
 async def test_operator_replays_a_held_notification_from_the_page(console: World) -> None:
     world = console
     position = await world.deliver(form("B1"), "strict")
-    async with serving(world) as client, browsing() as page:
+    async with serving(world) as client, browsing(password=TOKEN) as page:
         await client.put("/api/orders/strict/B1", json={"amount": "12.80"})
-        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
         await page.fill("input[name=reason]", "it is registered now")
-        await page.fill("input[name=token]", TOKEN)
         await page.click("button[value=replay]")
         await page.wait_for_selector(".good-note")
         assert "applied" in (await page.text_content("output") or "")
@@ -117,14 +118,13 @@ async def test_operator_replays_a_held_notification_from_the_page(console: World
 
 async def test_operator_accepts_a_held_notification_and_sees_who_did_it_on_the_order(console: World) -> None:
     world = console
-    async with serving(world) as client, browsing() as page:
+    async with serving(world) as client, browsing(password=TOKEN) as page:
         await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
         position = await world.deliver(form("A1"))
-        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
         assert await page.text_content("h1") == "said 12.80 USD, registered 99.00 USD"
         await page.fill("input[name=reason]", "the buyer has a voucher")
         await page.fill("input[name=by]", "kim")
-        await page.fill("input[name=token]", TOKEN)
         page.on("dialog", lambda dialog: dialog.accept())
         await page.click("button[value=accept]")
         await page.wait_for_selector(".good-note")
@@ -139,12 +139,11 @@ async def test_operator_selects_several_and_a_task_accepts_or_discards_them(cons
     for number in range(4):
         await world.deliver(form(f"B{number}"), "strict")
     loop = world.replayer()
-    async with serving(world) as client, browsing() as page, doing(loop):
+    async with serving(world) as client, browsing(password=TOKEN) as page, doing(loop):
         await client.put("/api/orders/strict/B0", json={"amount": "12.80"})
-        await page.goto(str(client.make_url("/held?account=strict")))
+        await page.goto(str(client.make_url(sign_in_path("/held?account=strict"))))
         page.on("dialog", lambda dialog: dialog.accept())
         await page.fill("#many input[name=reason]", "tests")
-        await page.fill("#many input[name=token]", TOKEN)
         await page.click("#many button[value=discard]")
         assert "Select at least one" in (await page.text_content("#many output") or "")
         await page.check("#all")
@@ -172,8 +171,8 @@ async def test_operator_retries_all_that_match_as_a_task(console: World) -> None
     world = console
     for number in range(2):
         await world.deliver(form(f"B{number}"), "strict")
-    async with serving(world) as client, browsing() as page:
-        await page.goto(str(client.make_url("/held?reason=unknown_order")))
+    async with serving(world) as client, browsing(password=TOKEN) as page:
+        await page.goto(str(client.make_url(sign_in_path("/held?reason=unknown_order"))))
         asked: list[str] = []
 
         async def answered(dialog: Dialog) -> None:
@@ -182,7 +181,6 @@ async def test_operator_retries_all_that_match_as_a_task(console: World) -> None
 
         page.on("dialog", answered)
         await page.fill("#many input[name=reason]", "registered")
-        await page.fill("#many input[name=token]", TOKEN)
         await page.select_option("#many select[name=rate]", "200")
         await page.click("#many button[value=all]")
         await page.wait_for_selector("#replays li.running")
@@ -197,12 +195,12 @@ async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> 
     world = console
     for number in range(3):
         await world.deliver(form(f"B{number}"), "strict")
-    async with serving(world) as client, browsing() as page:
+    async with serving(world) as client, browsing(password=TOKEN) as page:
         body = {"rate": 10, "reason": "registered", "by": "kim"}
         await client.post("/api/held/replays", json=body)
         await world.replayer().run_once()
-        await page.goto(str(client.make_url("/held")))
-        await page.evaluate("(token) => { sessionStorage.token = token; sessionStorage.by = 'ana'; }", TOKEN)
+        await page.goto(str(client.make_url(sign_in_path("/held"))))
+        await page.evaluate("sessionStorage.by = 'ana'")
         await page.click("button[data-verb=cancel]")
         await page.wait_for_selector("button[data-verb=resume]")
         assert "1 of 3" in (await page.text_content("#replays") or "")
@@ -214,15 +212,71 @@ async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> 
     assert cancelled.by.startswith("ana ")
 
 
-async def test_without_the_token_the_page_asks_for_it_and_nothing_is_discarded(console: World) -> None:
+async def test_without_a_token_the_page_offers_the_sign_in_and_no_action(console: World) -> None:
     world = console
     position = await world.deliver(form("B1"), "strict")
-    async with serving(world) as client, browsing(excused="401") as page:
+    async with serving(world) as client, browsing(password=TOKEN) as page:
         await page.goto(str(client.make_url(f"/held/{position}")))
-        await page.fill("input[name=reason]", "let it go")
+        assert await page.locator("main form").count() == 0
+        assert await violations(page) == []
+        await page.click("main section a:text('Sign in')")
+        await page.wait_for_selector("form[data-held]")
+        assert page.url.endswith(f"/held/{position}")
+        assert await page.text_content(".who") == "signed in, without a name"
+        assert await violations(page) == []
+    assert await audited(world) == []
+
+
+async def test_token_that_ended_meanwhile_is_told_and_nothing_is_discarded(console: World) -> None:
+    world = console
+    position = await world.deliver(form("B1"), "strict")
+    async with serving(world, operators=(ALICE,)) as client, browsing(excused="401") as page:
+        headers = {"Authorization": f"Bearer {ALICE.token.decode()}"}
+        await page.set_extra_http_headers(headers)
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.set_extra_http_headers({})
+        await page.fill("form[data-held] input[name=reason]", "let it go")
         page.on("dialog", lambda dialog: dialog.accept())
         await page.click("button[value=discard]")
-        await page.wait_for_function("() => document.querySelector('output').textContent.includes('admin token')")
+        await page.wait_for_selector("form[data-held] output:has-text('You are not signed in.')")
+    assert await audited(world) == []
+
+
+async def test_operator_signs_in_once_and_acts_under_the_name_of_the_token(console: World) -> None:
+    world = console
+    position = await world.deliver(form("B1"), "strict")
+    async with serving(world, operators=(ALICE, BOB)) as client, browsing(password=BOB.token.decode()) as page:
+        await page.goto(str(client.make_url("/")))
+        await page.click(".who a")
+        await page.wait_for_selector(".who:has-text('bob')")
+        await page.click("nav a[href='/held']")
+        await page.wait_for_selector("#many")
+        await page.goto(str(client.make_url(f"/held/{position}")))
+        assert await page.locator("input[name=by]").count() == 0
+        assert BOB.token.decode() not in await page.content()
+        assert await page.evaluate("Object.keys(sessionStorage).length + Object.keys(localStorage).length") == 0
+        assert await violations(page) == []
+        await page.fill("form[data-held] input[name=reason]", "a test order")
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("button[value=discard]")
+        await page.wait_for_selector(".good-note:has-text('bob (token, 127.0.0.1)')")
+    (entry,) = (await world.audit.audit_list(AuditQuery())).entries
+    assert (entry.action, entry.by) == ("discard", "bob (token, 127.0.0.1)")
+
+
+async def test_page_of_another_operator_than_the_one_signed_in_changes_nothing(console: World) -> None:
+    world = console
+    position = await world.deliver(form("B1"), "strict")
+    async with (
+        serving(world, operators=(ALICE, BOB)) as client,
+        browsing(excused="403", password=BOB.token.decode()) as page,
+    ):
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
+        await page.evaluate("document.body.dataset.operator = 'alice'")  # as before a sign-in in another tab
+        await page.fill("form[data-held] input[name=reason]", "a test order")
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("button[value=discard]")
+        await page.wait_for_selector("form[data-held] output:has-text('this token is that of bob')")
     assert await audited(world) == []
 
 
@@ -379,7 +433,7 @@ async def test_operator_finds_the_differences_of_a_bill_and_takes_them_as_csv(co
 async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_with_a_reason(console: World) -> None:
     world = console
     await world.deliver(form("A1"))
-    async with serving(world) as client, browsing(excused="401") as page:
+    async with serving(world) as client, browsing(password=TOKEN) as page:
         await page.goto(str(client.make_url("/orders/shop/A1")))
         await page.click("button[data-verify]")
         await page.wait_for_selector("output.verdict.good")
@@ -391,13 +445,13 @@ async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_wit
         await page.wait_for_selector("#fields")
         assert "somebody" not in await page.content()
         await page.click("text=Reveal personal data")
+        assert await page.locator("form.reveal").count() == 0
+        await page.click("details a:text('Sign in')")
+        await page.wait_for_selector("#fields")
+        await page.click("text=Reveal personal data")
         await page.fill("form.reveal input[name=reason]", "the buyer asks")
         await page.fill("form.reveal input[name=by]", "kim")
-        await page.fill("form.reveal input[name=token]", "wrong")
-        await page.click("form.reveal button")
-        await page.wait_for_function("() => document.querySelector('form.reveal output').textContent.includes('token')")
         assert await audited(world, "reveal") == []
-        await page.fill("form.reveal input[name=token]", TOKEN)
         await page.click("form.reveal button")
         await page.wait_for_function(
             "() => document.querySelector('pre.raw').textContent.includes('somebody%40example.com')"
@@ -426,12 +480,11 @@ async def test_keys_page_tells_when_an_old_key_may_go() -> None:
 
 async def test_operator_says_that_a_payment_was_refunded_in_alipay_s_portal(console: World) -> None:
     world = console
-    async with serving(world) as client, browsing(excused="409") as page:
+    async with serving(world) as client, browsing(excused="409", password=TOKEN) as page:
         await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
         position = await world.deliver(form("A1"))
-        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
         await page.fill("form[data-held] input[name=reason]", "paid the wrong price")
-        await page.fill("form[data-held] input[name=token]", TOKEN)
         page.on("dialog", lambda dialog: dialog.accept())
         await page.click("button[value=refund-outside]")
         assert "Enter the amount" in (await page.text_content("form[data-held] output") or "")
@@ -451,11 +504,10 @@ async def test_operator_says_that_a_payment_was_refunded_in_alipay_s_portal(cons
 async def test_operator_snoozes_a_held_notification_and_ends_it(console: World) -> None:
     world = console
     position = await world.deliver(form("B1"), "strict")
-    async with serving(world) as client, browsing() as page:
-        await page.goto(str(client.make_url(f"/held/{position}")))
+    async with serving(world) as client, browsing(password=TOKEN) as page:
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
         await page.fill("form[data-held] input[name=reason]", "the shop is asked")
         await page.fill("form[data-held] input[name=by]", "kim")
-        await page.fill("form[data-held] input[name=token]", TOKEN)
         await page.select_option("select[name=until]", "4h")
         await page.click("button[value=snooze]")
         await page.wait_for_selector("output:has-text('Snoozed.')")
@@ -467,7 +519,7 @@ async def test_operator_snoozes_a_held_notification_and_ends_it(console: World) 
         assert await violations(page) == []
         await page.goto(str(client.make_url(f"/held/{position}")))
         assert "the shop is asked" in await page.inner_text("#head")
-        assert await page.input_value("form[data-held] input[name=by]") == "kim", "the name is kept like the token"
+        assert await page.input_value("form[data-held] input[name=by]") == "kim"
         assert await violations(page) == []
         await page.fill("form[data-held] input[name=reason]", "answered")
         await page.click("button[value=unsnooze]")

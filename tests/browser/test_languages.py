@@ -3,7 +3,7 @@
 from playwright.async_api import Dialog
 
 from tests.support.admin import TOKEN, World, form, serving
-from tests.support.browser import browsing, needs_browser
+from tests.support.browser import browsing, needs_browser, sign_in_path
 from tests.unit.workers.admin.test_sentences import IN_PARTS, SENTENCES
 
 pytestmark = needs_browser
@@ -27,7 +27,7 @@ async def test_scripts_speak_the_language_of_the_page() -> None:
     world = World()
     position = await world.deliver(form("B1"), "strict")
     asked: list[str] = []
-    async with serving(world) as client, browsing(language="zh-CN") as page:
+    async with serving(world) as client, browsing(language="zh-CN", password=TOKEN) as page:
 
         async def answered(dialog: Dialog) -> None:
             asked.append(dialog.message)
@@ -38,9 +38,8 @@ async def test_scripts_speak_the_language_of_the_page() -> None:
         await page.wait_for_selector("#following:text('实时更新中')")
         await world.deliver(form("A2"))
         await page.wait_for_selector("#lines tr:has(a:text('A2')) .tag:text('已生效 applied')")
-        await page.goto(str(client.make_url(f"/held/{position}")))
+        await page.goto(str(client.make_url(sign_in_path(f"/held/{position}"))))
         await page.fill("input[name=reason]", "测试")
-        await page.fill("input[name=token]", TOKEN)
         await page.click("button[value=replay]")
         await page.wait_for_function("() => document.querySelector('output').textContent.includes('等待订单 B1')")
         await page.click("button[value=discard]")

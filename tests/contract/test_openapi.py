@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.support.admin import TOKEN, World, form
 from tests.support.paths import ROOT
 from workers.admin.guard import Access
+from workers.admin.operators import Operator
 
 DOCUMENT = ROOT / "schemas/openapi.yaml"
 EXAMPLES = 10  # generated requests for each operation
@@ -66,7 +67,7 @@ class AdminThread:
             await world.deliver(form(f"B{number}"), "strict")
         world.changes.close()  # long polls are answered at once
         world.tail.close()  # and streams end
-        self.runner = web.AppRunner(world.application(Access(token=TOKEN.encode())))
+        self.runner = web.AppRunner(world.application(Access(operators=(Operator("", TOKEN.encode()),))))
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()

@@ -28,6 +28,7 @@ from workers.admin import app
 from workers.admin.app import LiveParts
 from workers.admin.guard import LOOPBACK_ONLY, Access
 from workers.admin.links import OutsideLinks
+from workers.admin.operators import Operator
 from workers.admin.probes import Check
 from workers.admin.process_state import OwnProcess, ProcessIdentity, ProcessRole
 from workers.admin.processes import OnlyThisProcess, Processes
@@ -287,12 +288,17 @@ async def serving(
     world: World,
     *,
     token: str | None = TOKEN,
+    operators: tuple[Operator, ...] = (),
     carried: str | None = TOKEN,
     names: frozenset[str] = frozenset(),
     reads_need_token: bool = False,
 ) -> AsyncIterator[Client]:
-    """A client of the world's admin port; `carried` is the token that it sends along."""
-    access = Access(token=token.encode() if token else None, names=names, reads_need_token=reads_need_token)
+    """A client of the world's admin port; `carried` is the token that it sends along.
+
+    `operators` are its operators, instead of one `token` without a name.
+    """
+    known = operators or ((Operator("", token.encode()),) if token else ())
+    access = Access(operators=known, names=names, reads_need_token=reads_need_token)
     headers = {"Authorization": f"Bearer {carried}"} if carried else {}
     async with TestClient(TestServer(world.application(access)), headers=headers) as client:
         yield client

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlencode
 
 import pytest
 from playwright import async_api, sync_api
@@ -31,7 +32,7 @@ async def browsing(
 ) -> AsyncIterator[async_api.Page]:
     """A page of the size of a phone. Messages on its console and errors fail the test, unless they hold `excused`.
 
-    `arguments` are the browser's; `password` is what its user enters if a server asks for one.
+    `arguments` are the browser's; `password` is what its user enters if a server asks for one, by an answer 401.
     `language` and `zone` are those of its user.
     """
     complaints: list[str] = []
@@ -43,7 +44,13 @@ async def browsing(
         page.on("pageerror", lambda error: complaints.append(str(error)))
         yield page
         await browser.close()
-    assert [complaint for complaint in complaints if not excused or excused not in complaint] == []
+    excuses = [each for each in (excused, "401" if password else "") if each]
+    assert [each for each in complaints if not any(excuse in each for excuse in excuses)] == []
+
+
+def sign_in_path(path: str) -> str:
+    """The path at which a browser is asked for its password, and is led to this one."""
+    return f"/sign-in?{urlencode({'then': path})}"
 
 
 async def violations(page: async_api.Page) -> list[str]:

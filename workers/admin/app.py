@@ -44,6 +44,7 @@ from workers.admin.replays import ReplaysPart
 from workers.admin.requests import RequestsPart, SignRequest
 from workers.admin.resend import ResendPart
 from workers.admin.returns import CheckReturn, ReturnsPart
+from workers.admin.sign_in import SignInPart
 from workers.admin.tail_pages import TailPages
 from workers.audit import AuditPort
 from workers.bills import BillsPort
@@ -179,7 +180,7 @@ def application(
     app.add_routes(notifications.routes())
     app.add_routes(ReturnsPart(accounts=accounts, check=check_return, orders=orders).routes())
     requests_part = RequestsPart(
-        accounts=accounts, sign=sign_request, register=orders_part.record, has_token=access.token is not None
+        accounts=accounts, sign=sign_request, register=orders_part.record, has_token=bool(access.operators)
     )
     app.add_routes(requests_part.routes())
     app.add_routes(ReplaysPart(accounts=accounts, replays=replays, now_ms=now_ms, log=log).routes())
@@ -251,6 +252,7 @@ def application(
     )
     app.add_routes(tail_pages.routes())
     app.add_routes(pages.routes())
+    app.add_routes(SignInPart().routes())
 
     async def answer_waiters(_: web.Application) -> None:
         changes.close()

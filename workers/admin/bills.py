@@ -15,7 +15,7 @@ from schemas import money, scopes, times
 from schemas.accounts import Account, Family
 from schemas.money import Money
 from workers import bills
-from workers.admin import bill_shapes, responses
+from workers.admin import bill_shapes, responses, sign_in
 from workers.admin.bill_shapes import (
     AccountBody,
     AskBody,
@@ -131,7 +131,7 @@ class BillsPart:
         account = responses.known_account(self._accounts, given.account)
         if _DIGEST.fullmatch(given.digest) is None:
             raise responses.bad_request("digest must be the SHA-256 of the file, in 64 hexadecimal digits")
-        report = checked(structs.replace(given.report, by=responses.operator(request, given.by)))
+        report = checked(structs.replace(given.report, by=sign_in.acting(request, given.by)))
         new = NewImport(account=account.name, digest=given.digest, report=report)
         number = await self._bills.begin_import(new, now_ms=self._now_ms())
         return responses.json({"number": number}, status=201)
@@ -154,7 +154,7 @@ class BillsPart:
     async def finish(self, request: web.Request) -> web.Response:
         """Finish a report. `replaces` is the number of the earlier report of the same file, null if there is none."""
         number = int(request.match_info["number"])
-        by = responses.operator(request, (await responses.body(request, FinishBody)).by)
+        by = sign_in.acting(request, (await responses.body(request, FinishBody)).by)
         replaced = await self._bills.finish_import(number, by=by, now_ms=self._now_ms())
         found = await self._finished(number)
         report = found.report
@@ -184,7 +184,7 @@ class BillsPart:
         given = await responses.body(request, AskBody)
         if why := cannot_ask(responses.known_account(self._accounts, found.account)):
             raise ApiError(409, "cannot_ask", why)
-        by = responses.operator(request, given.by)
+        by = sign_in.acting(request, given.by)
         listed = await self._bills.differences(found.number, after=_place(given.after), limit=ASKED_AT_ONCE)
         registered, known, unusable = 0, 0, 0
         for _, each in listed:

@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from schemas import scopes, times
-from workers.admin import held, responses
+from workers.admin import held, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason
 from workers.admin.responses import ApiError
@@ -175,7 +175,7 @@ class CallbacksPart:
 
 def _act(request: web.Request, given: OperatorReason) -> tuple[str, str, str]:
     """Return the endpoint's name, the operator, and the reason."""
-    return request.match_info["name"], responses.operator(request, given.by), held.why_of(given.reason)
+    return request.match_info["name"], sign_in.acting(request, given.by), held.why_of(given.reason)
 
 
 def _unknown(name: str) -> ApiError:

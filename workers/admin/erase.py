@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from schemas import times
 from schemas.accounts import Account
-from workers.admin import held, orders, responses
+from workers.admin import held, orders, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.responses import ApiError
 from workers.erasure import ErasurePort
@@ -56,7 +56,7 @@ class ErasePart:
         """Erase the order's settled notifications, with an audit row."""
         name, number = request.match_info["account"], request.match_info["order"]
         given = await responses.body(request, held.OperatorReason)
-        why, by = held.why_of(given.reason), responses.operator(request, given.by)
+        why, by = held.why_of(given.reason), sign_in.acting(request, given.by)
         scope = orders.scope_of_request(request, self._accounts)
         now_ms, erased, left = self._now_ms(), 0, STEPS_MAX
         while True:

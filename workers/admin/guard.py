@@ -1,13 +1,13 @@
 """Check every request to the admin port before a handler sees it, and log every write, also a refused one.
 
-The Host header is always checked. Writes need the token, if there is one; so do reads if the port is bound beyond
-loopback, except probes and metrics. Without a token the port may only be bound to loopback.
+The Host header is always checked. Writes need a token, if there are any; so do reads if the port is bound beyond
+loopback, except probes and metrics. Without a token the port may only be bound to loopback. The token names the
+operator (`sign_in`).
 """
 
 import asyncio
 import base64
 import binascii
-import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from msgspec import Struct
 
-from workers.admin import responses
+from workers.admin import operators, responses, sign_in
+from workers.admin.operators import BadTokens, Operator
 from workers.admin.responses import ApiError
 from workers.errors import InfrastructureDown, ReadTooSlow, RecordRefused
 from workers.long_poll import TooManyWaiters
 
 READS = frozenset({"GET", "HEAD"})
 SAME_SITE = frozenset({"same-origin", "none"})
-TOKEN_CHARACTERS_MIN = 16
 NARROWER = "ask for less (an account, a reason, a shorter time), or try again"
 NO_ANSWER = "the order store does not answer; try again"
 UNKEEPABLE = "the request contains a text or number that the order store cannot keep"
@@ -46,33 +46,20 @@ class OpenAdmin(ValueError):
     """The admin port would be open to other machines without a usable token."""
 
 
-def read_token(path: Path) -> str:
-    """Return the token in a file, without its line end.
-
-    Raises:
-        OpenAdmin: the file cannot be read, or its token is too short.
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeError) as error:
-        raise OpenAdmin(f"the admin token file {path} cannot be read: {type(error).__name__}") from None
-    if len(token) < TOKEN_CHARACTERS_MIN:
-        raise OpenAdmin(f"the admin token in {path} is too short: use at least {TOKEN_CHARACTERS_MIN} characters")
-    return token
-
-
 class Access(Struct, frozen=True, kw_only=True):
-    """The requests that an admin port accepts. The token has no repr.
+    """The requests that an admin port accepts.
 
     `names` are the host names, in lower case, under which the port is reached besides localhost and addresses.
     """
 
-    token: bytes | None = None
+    operators: tuple[Operator, ...] = ()
     names: frozenset[str] = frozenset()
     reads_need_token: bool = False
 
-    def __repr__(self) -> str:
-        return f"Access(names={sorted(self.names)}, reads_need_token={self.reads_need_token})"
+    @property
+    def first_token(self) -> bytes | None:
+        """The token that this process itself carries to others of the deployment; `None` if there is none."""
+        return self.operators[0].token if self.operators else None
 
 
 LOOPBACK_ONLY = Access()  # for a port on loopback without a token
@@ -82,24 +69,27 @@ def access(*, host: str, token_file: Path | None, names: str = "") -> Access:
     """Return what a port that is bound to `host` accepts; `names` are separated by commas.
 
     Raises:
-        OpenAdmin: the token cannot be used, or `host` is not loopback and there is no token.
+        OpenAdmin: the tokens cannot be used, or `host` is not loopback and there is no token.
     """
-    token = read_token(token_file) if token_file else None
+    try:
+        known = operators.read(token_file) if token_file else ()
+    except BadTokens as bad:
+        raise OpenAdmin(str(bad)) from None
     is_loopback = _is_loopback(host)
-    if token is None and not is_loopback:
+    if not known and not is_loopback:
         raise OpenAdmin(
             f"the admin port may not be bound to {host} without a token: set ALIPAY_NOTIFY_ADMIN_TOKEN_FILE, or bind "
             "it to 127.0.0.1 with ALIPAY_NOTIFY_ADMIN_HOST"
         )
     return Access(
-        token=None if token is None else token.encode(),
+        operators=known,
         names=frozenset(name.strip().lower() for name in names.split(",") if name.strip()),
         reads_need_token=not is_loopback,
     )
 
 
 class Guard:
-    """Middleware that checks host, origin and token. The token is compared in constant time."""
+    """Middleware that checks host, origin and token, and sets the visitor."""
 
     def __init__(self, *, access: Access, log: AuditLog, error_page: ErrorPage | None = None) -> None:
         self._access = access
@@ -109,6 +99,8 @@ class Guard:
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return the handler's answer, or an error answer that shows nothing of the internals."""
+        operator = operators.of_token(self._access.operators, _token_of(request))
+        sign_in.set_visitor(request, operator, needs_token=bool(self._access.operators))
         try:
             self._check_host(request)
             if request.method in READS:
@@ -180,15 +172,13 @@ class Guard:
         return name == "localhost" or name in self._access.names or _as_address(name) is not None
 
     def _check_read(self, request: web.Request) -> None:
-        if self._access.reads_need_token and request.path not in OPEN and not self._has_token(request):
-            # A browser asks its user for a password only if it is offered Basic.
-            challenge = 'Basic realm="admin token as the password", charset="UTF-8"'
+        if self._access.reads_need_token and request.path not in OPEN and not sign_in.visitor().is_signed_in:
             raise ApiError(
                 401,
                 "no_token",
                 "reads from other machines need the admin token: in the header Authorization: Bearer TOKEN, or in a "
                 "browser as the password, with any name",
-                challenge=challenge,
+                challenge=sign_in.CHALLENGE,
             )
 
     def _check_write(self, request: web.Request) -> None:
@@ -200,11 +190,9 @@ class Guard:
             raise ApiError(403, "cross_site", "a page of another site may not write to this port")
         if isinstance(request.match_info.http_exception, web.HTTPMethodNotAllowed):
             return  # the answer 405 is more helpful than 401
-        if self._access.token is not None and not self._has_token(request):
+        visitor = sign_in.visitor()
+        if visitor.needs_token and not visitor.is_signed_in:
             raise ApiError(401, "no_token", "writes need the admin token in the header Authorization: Bearer TOKEN")
-
-    def _has_token(self, request: web.Request) -> bool:
-        return self._access.token is not None and hmac.compare_digest(_token_of(request), self._access.token)
 
 
 def _token_of(request: web.Request) -> bytes:

@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
 from workers import held_lists
-from workers.admin import cursors, merchants, responses, shapes
+from workers.admin import cursors, merchants, responses, shapes, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_details import HeldDetails
@@ -125,7 +125,7 @@ class HeldPart:
         given = await responses.body(request, OperatorReason)
         page = await self._page(request.match_info["id"])
         _check_unresolved(page)
-        by = responses.operator(request, given.by)
+        by = sign_in.acting(request, given.by)
         await self._retry_rows([page], by=by, why=why_of(given.reason, optional=True))
         return responses.json(self._shape(await self._page(page.row.id)))
 
@@ -151,7 +151,7 @@ class HeldPart:
         if self._bulk.locked():
             raise ApiError(409, "conflict", "another bulk retry is running; wait until it has ended")
         async with self._bulk:
-            by = responses.operator(request, bulk.by)
+            by = sign_in.acting(request, bulk.by)
             results = await self._retry_slowly(pages, bulk.rate, by=by, why=why)
         return responses.json(answer | {"results": results})
 

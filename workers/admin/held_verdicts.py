@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from schemas.times import DAY_MS
-from workers.admin import responses, shapes
+from workers.admin import responses, shapes, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason, why_of
 from workers.admin.held_amounts import HeldAmounts
@@ -111,7 +111,7 @@ class HeldVerdictsPart:
         return await self._snooze(request, given, self._now_ms(), why_of(given.reason, optional=True), "held_unsnoozed")
 
     async def _decide(self, request: web.Request, given: OperatorReason, decide: Decide, line: str) -> web.Response:
-        why, by = why_of(given.reason), responses.operator(request, given.by)
+        why, by = why_of(given.reason), sign_in.acting(request, given.by)
         page = await self._page(request)
         try:
             await decide(page, by, why)
@@ -124,7 +124,7 @@ class HeldVerdictsPart:
     async def _snooze(
         self, request: web.Request, given: OperatorReason, until_ms: int, why: str, line: str
     ) -> web.Response:
-        by, page = responses.operator(request, given.by), await self._page(request)
+        by, page = sign_in.acting(request, given.by), await self._page(request)
         snooze = Snooze(until_ms=until_ms, by=by, why=why)
         if not await self._snoozes.snooze(page.row.id, snooze, now_ms=self._now_ms()):
             raise ApiError(409, "conflict", f"it is already resolved: {(await self._page(request)).resolution}")

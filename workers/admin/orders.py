@@ -16,7 +16,7 @@ from schemas import money, scopes
 from schemas.accounts import Account, Family
 from schemas.money import Money
 from schemas.orders import Order
-from workers.admin import cursors, merchants, order_filters, responses, shapes
+from workers.admin import cursors, merchants, order_filters, responses, shapes, sign_in
 from workers.admin.process_state import RefusedOne
 from workers.admin.responses import ApiError
 from workers.admin.timeline_entries import RefusedRequest
@@ -150,7 +150,7 @@ class OrdersPart:
         _check_number(number, "the order number")
         expectation = await responses.body(request, Expectation)
         registration = parse(expectation, self._account(name))  # once more: a reload may have removed it meanwhile
-        created = await self.record(scope, number, registration, responses.operator(request, expectation.by))
+        created = await self.record(scope, number, registration, sign_in.acting(request, expectation.by))
         page = await self._page(scope, number)
         if page is None:
             raise ApiError(503, "unavailable", "the order was registered but cannot be read now; try again")

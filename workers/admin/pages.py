@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from msgspec import UnsetType
 
 from schemas import scopes
-from workers.admin import languages, page_times, reason_texts, texts
+from workers.admin import languages, page_times, reason_texts, sign_in, texts
 from workers.admin.responses import ApiError
 from workers.admin.sentences import SentenceForm, Sentences
 from workers.admin.texts import Language, Texts
@@ -43,6 +43,7 @@ REFUSED = "The request was refused"  # with another status
 MEANINGS = {
     "bad_request": "A parameter of the request is wrong.",
     "no_token": "The admin token is missing or wrong. In a browser it is the password, with any name.",
+    "another_name": "This token is that of another person.",
     "cross_site": "A page of another site may not write here.",
     "foreign_name": "This console is not known by the host name in the address.",
     "unknown_order": "There is no such order.",
@@ -124,6 +125,7 @@ class ConsoleFrame:
                 now=datetime.fromtimestamp(self._now_ms() / 1000, UTC),
                 language=reader.language,
                 languages=reader.links,
+                visitor=sign_in.visitor(),
                 **values,
             )
         )

@@ -14,7 +14,7 @@ from msgspec import Struct
 from schemas import personal, times
 from schemas.accounts import Account
 from schemas.record_format import Record
-from workers.admin import held, inspection, responses
+from workers.admin import held, inspection, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.inspection import Signature, Verify
 from workers.admin.responses import ApiError
@@ -87,7 +87,7 @@ class RawPart:
         stored = await self.stored(id_)
         if stored is None:
             raise _no_bytes(id_)
-        by = responses.operator(request, given.by)
+        by = sign_in.acting(request, given.by)
         await self._audit.note("reveal", [id_], by=by, why=why, now_ms=self._now_ms())
         self._log.info("notification_revealed", notification=id_, by=by, why=why)
         return responses.json(self.of(id_, stored, is_revealed=True))

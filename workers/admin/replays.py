@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from schemas import times
 from schemas.accounts import Account
-from workers.admin import held, responses
+from workers.admin import held, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason, RetryOfMany
 from workers.admin.responses import ApiError
@@ -92,7 +92,7 @@ class ReplaysPart:
         given = await responses.body(request, StartReplay)
         if not 1 <= given.rate <= held.RATE_MAX:
             raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
-        why, by, now_ms = held.why_of(given.reason), responses.operator(request, given.by), self._now_ms()
+        why, by, now_ms = held.why_of(given.reason), sign_in.acting(request, given.by), self._now_ms()
         before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
         query = held.query_of(given, self._accounts, now_ms=now_ms)
         query = structs.replace(query, before_ms=before_ms, ids=() if given.ids is UNSET else _ids(given.ids))
@@ -115,7 +115,7 @@ class ReplaysPart:
 
     async def _switch(self, request: web.Request, before: ReplayState, after: ReplayState) -> web.Response:
         given = await responses.body(request, OperatorReason)
-        task, by = await self._task(request), responses.operator(request, given.by)
+        task, by = await self._task(request), sign_in.acting(request, given.by)
         why = held.why_of(given.reason, optional=True)
         if not await self._replays.switch_replay(
             task.number, before=before, after=after, by=by, why=why, now_ms=self._now_ms()

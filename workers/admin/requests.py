@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from schemas.accounts import Account
 from schemas.payment_request import PaymentRequest, SignedPayment
-from workers.admin import orders, responses
+from workers.admin import orders, responses, sign_in
 from workers.admin.responses import ApiError
 from workers.settlement.plan import Registration
 
@@ -89,6 +89,7 @@ class RequestsPart:
         body = _of_merchant(await responses.body(request, RequestBody), request.query.get("auth_app_id", ""))
         if body.register and body.rmb and not body.amount:
             raise responses.bad_request(RMB_ALONE)
+        by = sign_in.acting(request, body.by)
         try:
             # In a thread: the first Request reads the key, which takes some 50 ms.
             signed = await asyncio.to_thread(self._sign, body, account)
@@ -99,7 +100,7 @@ class RequestsPart:
         if body.register:
             registration = Registration(amounts=signed.amounts)
             scope = orders.registered_scope(account, body.auth_app_id)
-            await self._register(scope, body.order, registration, responses.operator(request, body.by))
+            await self._register(scope, body.order, registration, by)
         answer = RequestAnswer(
             account=name,
             order=body.order,

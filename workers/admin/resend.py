@@ -7,7 +7,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from schemas.accounts import Account
-from workers.admin import held, orders, responses
+from workers.admin import held, orders, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.responses import ApiError
 from workers.long_poll import OrderChanges
@@ -55,7 +55,7 @@ class ResendPart:
         """Publish the version and the later ones again, with an audit row for each."""
         name, number = request.match_info["account"], request.match_info["order"]
         given = await responses.body(request, ResendRequested)
-        why, by = held.why_of(given.reason), responses.operator(request, given.by)
+        why, by = held.why_of(given.reason), sign_in.acting(request, given.by)
         scope = orders.scope_of_request(request, self._accounts)
         done = await self._resends.resend(scope, number, given.version, by=by, why=why, now_ms=self._now_ms())
         if isinstance(done, ResendRefusal):

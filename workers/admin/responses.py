@@ -3,7 +3,8 @@
 ApiError
 ├── 400 bad_request      the text names the parameter and its right form
 ├── 401 no_token         without the token, or with another one; reads need it beyond loopback
-├── 403 cross_site       a write from another site's page; foreign_name: a host name that is not ours
+├── 403 cross_site       a write from another site's page; foreign_name: a host name that is not ours;
+│                        another_name: `by` is not the name of the token
 ├── 404 unknown_…        there is no such order, account, held notification or path
 ├── 405 method
 ├── 408 too_slow         the body did not arrive in time
@@ -29,7 +30,6 @@ API_BODY_BYTES_MAX = 64 * 1024
 BODY_DEADLINE_S = 5.0
 WAIT_MAX_S = 60.0
 LIMIT_MAX = 1000
-NAME_CHARACTERS_MAX = 60
 
 _WAIT = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(ms|s)?", re.ASCII)
 _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -145,13 +145,6 @@ def yes_or_no(given: Mapping[str, str], name: str) -> bool:
     if text not in ("true", "1", "false", "0", ""):
         raise bad_request(f"{name} must be true or false")
     return text in ("true", "1")
-
-
-def operator(request: web.Request, given: str) -> str:
-    """Return the operator for the audit row: the given name, which is not verified, and the client's address."""
-    shown = given.strip()[:NAME_CHARACTERS_MAX]
-    name = "".join([each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown])
-    return f"{name or 'api'} ({request.remote or 'unknown'})"
 
 
 def later_ms(text: str, *, now_ms: int) -> int:

@@ -109,6 +109,21 @@ def test_token_file_that_others_can_read_is_wrong(open_to_all: Path) -> None:
     assert [each.state for each in doctor._token(configured(admin_token_file=file))] == [FindingState.OK]
 
 
+def test_token_file_is_judged_by_its_operators_and_faults_are_advised(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    for text, detail in (
+        ("alice: a-token-of-alice-1\nbob: a-token-of-bob-22\n", "operators: alice, bob"),
+        ("a-long-enough-token", "set, without a name: audit rows have the name that people give"),
+    ):
+        file.write_text(text)
+        file.chmod(0o600)
+        assert [*doctor._token(configured(admin_token_file=file))][-1].detail == detail
+    file.write_text("alice: short")
+    (wrong,) = doctor._token(configured(admin_token_file=file))
+    assert (wrong.state, "line 1 is too short" in wrong.detail) == (FindingState.WRONG, True)
+    assert "NAME: TOKEN" in wrong.advice
+
+
 def test_secrets_of_the_systemd_units_are_out_of_reach(open_to_all: Path) -> None:
     """Files of mode 644 in `accounts`, mode 755, below a directory that only root can enter."""
     closed = open_to_all / "alipay-notify"

@@ -195,7 +195,7 @@ def test_config_is_refused_without_accounts_or_with_an_open_admin_port(tmp_path:
     accounts = tmp_path / "accounts.toml"
     accounts.write_text(f'[accounts.a]\nfamily = "mapi"\nsign_type = "RSA"\nkeys = ["{key}"]\nseller_id = "1"\n')
     config = process.read_config(settings.load({}, accounts=accounts))
-    assert config.admin_access.token is None
+    assert config.admin_access.first_token is None
     identity = process.identity(ProcessRole.WORKER, config)
     assert identity.instance.endswith(f"-{os.getpid()}")
     assert (identity.version, identity.started_at_ms > 0) == (process.version_text(), True)

@@ -73,13 +73,20 @@ async function follow() {
   }
 }
 
-// The operator's name and token: given once, they stand in every form until the browser's window is closed.
-const SIGNED = ["by", "token"];
-const fill = (form) => { for (const name of SIGNED) form.elements.namedItem(name).value = sessionStorage.getItem(name) || ""; };
-const keep = (form) => { for (const name of SIGNED) sessionStorage.setItem(name, form.elements.namedItem(name).value); };
+// The operator's name, if the token has none: given once, it stands in every form until the browser's window is closed.
+sessionStorage.removeItem("token"); // of an earlier release
+const nameOf = (form) => form.elements.namedItem("by");
+const fill = (form) => { if (nameOf(form)) nameOf(form).value = sessionStorage.getItem("by") || ""; };
+const keep = (form) => { if (nameOf(form)) sessionStorage.setItem("by", nameOf(form).value); };
+
+// Sends a write. The browser adds the operator's token, by which it is signed in.
+const post = (path, body) => fetch(path, { method: "POST", cache: "no-store", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+// The name that the page shows: if another tab has signed in as another operator meanwhile, the server refuses the write.
+const shownName = () => document.body.dataset.operator ?? sessionStorage.getItem("by") ?? "";
+const actOf = (form) => ({ reason: form.elements.namedItem("reason").value, by: shownName() });
+const refusalOf = (answer, result) => (answer.status === 401 ? t("You are not signed in. Load the page anew, and sign in.") : said(result.detail));
 
 function decide(form) {
-  const token = form.elements.namedItem("token");
   fill(form);
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
@@ -91,15 +98,12 @@ function decide(form) {
     if (amount && !confirm(t("You say that {amount} was refunded in Alipay's own portal. This is final.", { amount }))) return;
     if (verb === "accept" && !confirm(t("Accept this notification? What it reports becomes the order's amount and payment."))) return;
     keep(form);
-    const headers = { "Content-Type": "application/json" };
-    if (token.value) headers.Authorization = `Bearer ${token.value}`;
     const more = amount ? { amount } : verb === "snooze" ? { until: form.elements.namedItem("until").value } : {};
-    const body = JSON.stringify({ ...more, reason: form.elements.namedItem("reason").value, by: form.elements.namedItem("by").value });
     output.textContent = "…";
     try {
-      const answer = await fetch(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { method: "POST", headers, body });
+      const answer = await post(`/api/held/${encodeURIComponent(form.dataset.held)}/${verb}`, { ...more, ...actOf(form) });
       const result = await answer.json();
-      output.textContent = !answer.ok ? said(result.detail) : verb === "snooze" ? t("Snoozed.") : verb === "unsnooze" ? t("The snooze has ended.") : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: said(result.detail) });
+      output.textContent = !answer.ok ? refusalOf(answer, result) : verb === "snooze" ? t("Snoozed.") : verb === "unsnooze" ? t("The snooze has ended.") : result.resolution ? t("Resolved: {resolution}.", { resolution: w(result.resolution) }) : t("Still {disposition}: {detail}.", { disposition: w(result.disposition), detail: said(result.detail) });
       if (answer.ok && result.resolution) for (const button of form.querySelectorAll("button")) button.disabled = true;
       if (answer.ok) await redraw();
     } catch {
@@ -107,8 +111,6 @@ function decide(form) {
     }
   });
 }
-
-const headersOf = (token) => ({ "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) });
 
 // Starts a task over the selected ones, or over all that match. It goes on without this page.
 function decideMany(form) {
@@ -128,14 +130,13 @@ function decideMany(form) {
     if (verb === "discard" && !confirm(t("Discard {count}? This is final.", { count }))) return;
     if (verb === "accept" && !confirm(t("Accept {count}? What they report becomes the orders' amounts and payments.", { count }))) return;
     const rows = verb === "all" ? JSON.parse(form.dataset.filter) : { action: verb, ids: boxes.map((box) => box.value) };
-    const body = JSON.stringify({ ...rows, rate, reason: field("reason").value, by: field("by").value });
     keep(form);
     for (const button of form.querySelectorAll("button[name]")) button.disabled = true;
     output.textContent = "…";
     try {
-      const answer = await fetch("/api/held/tasks", { method: "POST", headers: headersOf(field("token").value), body });
+      const answer = await post("/api/held/tasks", { ...rows, rate, ...actOf(form) });
       const result = await answer.json();
-      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : said(result.detail);
+      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : refusalOf(answer, result);
       if (answer.ok) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
     } catch {
       output.textContent = t("The server does not answer, so it is unknown whether the task has started. Look at the tasks above.");
@@ -147,19 +148,9 @@ function decideMany(form) {
 
 async function switchReplay(button) {
   const shown = document.getElementById("switched");
-  const send = (token) => fetch(`/api/held/tasks/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, {
-    method: "POST", body: JSON.stringify({ by: sessionStorage.getItem("by") || "" }),
-    headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) },
-  });
   try {
-    let answer = await send(sessionStorage.getItem("token") || "");
-    if (answer.status === 401) {
-      const token = prompt(t("Admin token"));
-      if (!token) return;
-      sessionStorage.setItem("token", token);
-      answer = await send(token);
-    }
-    shown.textContent = answer.ok ? "" : said((await answer.json()).detail);
+    const answer = await post(`/api/held/tasks/${encodeURIComponent(button.dataset.replay)}/${button.dataset.verb}`, { by: shownName() });
+    shown.textContent = answer.ok ? "" : refusalOf(answer, await answer.json());
     await redraw();
   } catch {
     shown.textContent = t("The server does not answer, so the outcome is unknown.");
@@ -193,7 +184,6 @@ async function verify(button) {
 
 // Shows the bytes and fields with personal data, until the page is loaded anew.
 function reveal(form) {
-  const field = (name) => form.elements.namedItem(name);
   fill(form);
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
@@ -201,10 +191,9 @@ function reveal(form) {
     keep(form);
     output.textContent = "…";
     try {
-      const body = JSON.stringify({ reason: field("reason").value, by: field("by").value });
-      const answer = await fetch(`/api/notifications/${encodeURIComponent(form.dataset.reveal)}/reveal`, { method: "POST", cache: "no-store", headers: headersOf(field("token").value), body });
+      const answer = await post(`/api/notifications/${encodeURIComponent(form.dataset.reveal)}/reveal`, actOf(form));
       const result = await answer.json();
-      if (!answer.ok) return void (output.textContent = said(result.detail));
+      if (!answer.ok) return void (output.textContent = refusalOf(answer, result));
       const text = [...atob(result.body_base64)].map((each) => (each >= " " && each <= "~" ? each : `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`)).join("");
       const raw = document.querySelector("pre.raw");
       raw.textContent = text;

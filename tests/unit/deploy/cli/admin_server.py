@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.support.admin import TOKEN, World
 from workers.admin.guard import Access
+from workers.admin.operators import Operator
 
 T = TypeVar("T")
 
@@ -36,13 +37,15 @@ class Server:
 
 
 @contextmanager
-def running(*, reads_need_token: bool = False) -> Iterator[Server]:
-    """A server with the token of the tests, until the block ends."""
+def running(
+    *, reads_need_token: bool = False, operators: tuple[Operator, ...] = (Operator("", TOKEN.encode()),)
+) -> Iterator[Server]:
+    """A server with the token of the tests, or those of its operators, until the block ends."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     world = World()
-    runner = asyncio.run_coroutine_threadsafe(_start(world, reads_need_token), loop).result(10)
+    runner = asyncio.run_coroutine_threadsafe(_start(world, operators, reads_need_token), loop).result(10)
     try:
         host, port = runner.addresses[0][:2]
         yield Server(world, f"http://{host}:{port}", loop)
@@ -53,8 +56,8 @@ def running(*, reads_need_token: bool = False) -> Iterator[Server]:
         loop.close()
 
 
-async def _start(world: World, reads_need_token: bool) -> web.AppRunner:
-    access = Access(token=TOKEN.encode(), reads_need_token=reads_need_token)
+async def _start(world: World, operators: tuple[Operator, ...], reads_need_token: bool) -> web.AppRunner:
+    access = Access(operators=operators, reads_need_token=reads_need_token)
     runner = web.AppRunner(world.application(access), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

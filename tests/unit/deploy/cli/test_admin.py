@@ -186,7 +186,7 @@ def test_user_without_a_name_is_recorded_as_unknown(monkeypatch: pytest.MonkeyPa
         raise OSError("no such user")
 
     monkeypatch.setattr("getpass.getuser", fail)
-    assert admin.operator() == "unknown"
+    assert admin.user() == "unknown"
 
 
 @pytest.mark.parametrize("command", [("held", "list"), ("held", "show", "0-1"), ("order", "show", "A1")])

@@ -131,7 +131,7 @@ def test_registration_is_recorded_with_the_user_of_the_command(server: Server) -
     against(server, "order", "register", "A1", "--account", "shop", "--refund", "REF-1")
     ((deed, subject, by, why),) = server.world.store.audit
     assert (deed, subject, why) == ("register", "shop:A1", "refund REF-1")
-    assert by.startswith(f"{admin.operator()} (")
+    assert by.startswith(f"{admin.user()} (")
 
 
 def test_register_of_another_orders_refund_names_that_order(server: Server) -> None:

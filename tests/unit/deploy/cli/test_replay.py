@@ -113,7 +113,7 @@ def test_dry_run_without_unprocessed_records_exits_with_0(cluster: Cluster) -> N
 def test_replay_is_recorded_with_user_and_reason(cluster: Cluster) -> None:
     done = run(ENVIRON, "replay", "--from", "1h", "--yes", "--why", "restored", "--output", "json")
     assert (done.exit_code, parsed(done)["results"]) == (0, {"applied": 2})
-    assert cluster.notes == [("replay-log", admin.operator(), "restored")]
+    assert cluster.notes == [("replay-log", admin.user(), "restored")]
 
 
 def test_replay_of_many_records_needs_their_number_typed(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from tests.support.admin import TOKEN, Refused, World, form
 from tests.support.waiting import until
 from workers.admin import process_state, server
 from workers.admin.guard import LOOPBACK_ONLY, Access
+from workers.admin.operators import Operator
 from workers.admin.processes import SeenProcess
 from workers.tail import Tail
 
@@ -113,7 +114,9 @@ async def test_address_that_never_answered_is_gone_with_its_reason(monkeypatch: 
     nobody = PeerAddress("127.0.0.1", unused_port())
     async with AsyncExitStack() as stack:
         strange = await stack.enter_async_context(TestServer(other))
-        shut = await stack.enter_async_context(listening(World(), 0, Access(token=b"x" * 16, reads_need_token=True)))
+        shut = await stack.enter_async_context(
+            listening(World(), 0, Access(operators=(Operator("", b"x" * 16),), reads_need_token=True))
+        )
         addresses = (nobody, PeerAddress("127.0.0.1", strange.port or 0), shut)
         peers = await stack.enter_async_context(asking(*addresses))
         found = await seen(peers, lambda found: len(found) == 3 and all(each.is_gone for each in found))
@@ -124,7 +127,7 @@ async def test_address_that_never_answered_is_gone_with_its_reason(monkeypatch: 
 
 
 async def test_token_opens_a_port_beyond_loopback() -> None:
-    access = Access(token=TOKEN.encode(), reads_need_token=True)
+    access = Access(operators=(Operator("", TOKEN.encode()),), reads_need_token=True)
     async with listening(World(), 0, access) as address, asking(address, token=TOKEN.encode()) as peers:
         await seen(peers, answered)
 

@@ -8,6 +8,7 @@ import pytest
 from tests.support.admin import TOKEN, World, form, serving
 from workers.admin import guard
 from workers.admin.guard import Access, OpenAdmin
+from workers.admin.operators import Operator
 from workers.errors import ReadTooSlow
 
 WRITES = [
@@ -16,6 +17,7 @@ WRITES = [
     ("POST", "/api/held/replay"),
     ("PUT", "/api/orders/shop/A1"),
 ]
+ONE = (Operator("", TOKEN.encode()),)
 BY_GET = [path for method, path in WRITES if method == "POST"]
 
 
@@ -154,7 +156,7 @@ def test_bind_beyond_loopback_needs_a_token(host: str, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
     access = guard.access(host=host, token_file=file, names="a.internal, B.internal,")
-    assert access == Access(token=TOKEN.encode(), names=frozenset({"a.internal", "b.internal"}), reads_need_token=True)
+    assert access == Access(operators=ONE, names=frozenset({"a.internal", "b.internal"}), reads_need_token=True)
     assert TOKEN not in repr(access)
 
 
@@ -163,16 +165,25 @@ def test_bind_to_loopback_needs_no_token(host: str) -> None:
     assert guard.access(host=host, token_file=None) == Access()
 
 
-def test_token_is_read_from_its_file_and_a_short_one_is_refused(tmp_path: Path) -> None:
+def test_faulty_token_file_is_refused_even_on_loopback(tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text("  a-long-enough-token\n")
-    assert guard.read_token(file) == "a-long-enough-token"
-    file.write_text("secret-canary\n")
-    with pytest.raises(OpenAdmin) as short:
-        guard.read_token(file)
-    assert "secret-canary" not in str(short.value)
-    with pytest.raises(OpenAdmin):
-        guard.read_token(tmp_path / "missing")
+    file.write_text("alice: a-long-enough-token\nalice: another-long-token\n")
+    with pytest.raises(OpenAdmin, match="line 2 has the name of line 1 again"):
+        guard.access(host="127.0.0.1", token_file=file)
+
+
+def test_process_carries_the_first_token_to_the_others() -> None:
+    assert Access(operators=(Operator("a", b"x" * 16), Operator("b", b"y" * 16))).first_token == b"x" * 16
+    assert Access().first_token is None
+
+
+@pytest.mark.parametrize("carried", ["token-of-bob-16-and-more", "token-of-alice-16-and-more"])
+async def test_every_operator_may_read_and_write(carried: str) -> None:
+    operators = (Operator("alice", b"token-of-alice-16-and-more"), Operator("bob", b"token-of-bob-16-and-more"))
+    async with serving(World(), operators=operators, carried=carried, reads_need_token=True) as client:
+        assert (await client.get("/api/held")).status == 200
+        assert (await client.put("/api/orders/shop/A1", json={"amount": "1.00"})).status == 201
+        assert (await client.get("/api/held", headers={"Authorization": f"Bearer alice: {carried}"})).status == 401
 
 
 async def test_l06_internal_error_shows_no_internals_and_no_version(monkeypatch: pytest.MonkeyPatch) -> None:

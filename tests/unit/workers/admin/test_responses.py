@@ -102,15 +102,6 @@ async def test_body_that_does_not_arrive_is_408(monkeypatch: pytest.MonkeyPatch)
     assert (refused.value.status, refused.value.code) == (408, "too_slow")
 
 
-async def test_operator_is_the_given_name_and_the_address() -> None:
-    client = request()
-    assert responses.operator(client, " kim ").startswith("kim (")
-    assert responses.operator(client, "").startswith("api (")
-    assert responses.operator(client, "k\x00m").startswith("k\\x00m (")
-    name = responses.operator(client, "x" * 100).partition(" (")[0]
-    assert len(name) == responses.NAME_CHARACTERS_MAX
-
-
 def test_errors_are_json_with_the_headers_of_their_status() -> None:
     unavailable = responses.refused(ApiError(503, "unavailable", "try again"))
     assert (unavailable.status, unavailable.headers["Retry-After"]) == (503, "1")

@@ -29,7 +29,7 @@ SHOWN = [
     *(f"workers/admin/{name}.py" for name in ("audit_pages", "bill_pages", "callback_pages", "cursors", "guard")),
     *(f"workers/admin/{name}.py" for name in ("held", "held_pages", "held_verdicts", "inspection", "merchants")),
     *(f"workers/admin/{name}.py" for name in ("notifications", "order_export", "order_filters", "raw_bytes")),
-    *(f"workers/admin/{name}.py" for name in ("replays", "responses", "tail_pages")),
+    *(f"workers/admin/{name}.py" for name in ("replays", "responses", "sign_in", "tail_pages")),
     "deploy/authentication.py",
     "deploy/bills/judgement.py",
 ]
@@ -76,8 +76,9 @@ NO_SENTENCES = {
     "x1: x1",
     "x1 x1",
     "x1 (x1)",
+    "x1 (token, x1)",
+    'Basic realm="admin token as the password", charset="UTF-8"',
     "x1 smallest units of x1",
-    "Access(names=x1, reads_need_token=x1)",
     "x1; ask for less (an account, a reason, a shorter time), or try again",
     "ask for less (an account, a reason, a shorter time), or try again",
 }
