@@ -8,6 +8,7 @@ import pytest
 
 from deploy.embedded.audit_list import SqliteAudit
 from deploy.embedded.bills import SqliteBills
+from deploy.embedded.erasure import SqliteErasure
 from deploy.embedded.recent import LatestRows
 from deploy.embedded.snoozes import SqliteSnoozes
 from deploy.embedded.store import SqliteOrderStore
@@ -17,6 +18,7 @@ from tests.support.log_records import Time
 from tests.unit.deploy.sandbox.conftest import own_directory, town, world
 from workers.postgres.audit_list import PostgresAudit
 from workers.postgres.bills import PostgresBills
+from workers.postgres.erasure import PostgresErasure
 from workers.postgres.recent import RecentRows
 from workers.postgres.snoozes import PostgresSnoozes
 
@@ -36,10 +38,12 @@ async def console(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         if isinstance(store, SqliteOrderStore):
             console.audit = SqliteAudit(store.database, store.reads)
             console.bills = SqliteBills(store.database, store.reads)
+            console.erasure = SqliteErasure(store.database)
             console.snoozes, console.recent = SqliteSnoozes(store.database), LatestRows(store.reads)
         else:
             console.audit = PostgresAudit(of_store.database, of_store.reads)
             console.bills = PostgresBills(of_store.database, of_store.reads)
+            console.erasure = PostgresErasure(of_store.database)
             console.snoozes, console.recent = PostgresSnoozes(of_store.database), RecentRows(of_store.reads)
         yield console
     await opened.close()

@@ -465,6 +465,40 @@ async def test_operator_verifies_on_the_order_page_and_reveals_personal_data_wit
         assert "somebody" not in await page.content()
 
 
+async def test_operator_erases_an_order_s_personal_data_with_a_reason(console: World) -> None:
+    world = console
+    position = await world.deliver(form("A1"))
+    held = await world.deliver(form("A1", notify_id="n2", total_fee="0.01"))
+    asked: list[str] = []
+    async with serving(world, operators=(ALICE,)) as client, browsing(password=ALICE.token.decode()) as page:
+
+        async def answered(dialog: Dialog) -> None:
+            asked.append(dialog.message)
+            await (dialog.accept() if len(asked) > 1 else dialog.dismiss())
+
+        page.on("dialog", answered)
+        await page.goto(str(client.make_url(sign_in_path("/orders/shop/A1"))))
+        await page.click("text=Erase personal data")
+        assert await page.locator("form[data-erase] input[name=by]").count() == 0
+        assert "can no longer be verified" in (await page.inner_text("section:has(form[data-erase]) .warning"))
+        assert await violations(page) == []
+        await page.click("form[data-erase] button")
+        assert asked == [], "the browser asks for the reason first"
+        await page.fill("form[data-erase] input[name=reason]", "the buyer asks")
+        await page.click("form[data-erase] button")  # and is not sure
+        assert await audited(world, "erase") == []
+        await page.click("form[data-erase] button")
+        told = f"Erased from 1, and recorded. {held} are held, and keep theirs until they are resolved."
+        await page.wait_for_selector(f"form[data-erase] output:has-text('{told}')")
+        await page.wait_for_selector(".timeline li.registered:has-text('alice (token, 127.0.0.1)')")
+        assert "it cannot be verified any more" in await page.inner_text(".timeline li.applied")
+        assert await violations(page) == []
+        await page.goto(str(client.make_url(f"/notifications/{position}")))
+        assert "Reveal personal data" not in await page.inner_text("main")
+    assert asked[0].startswith("Erase the personal data of A1? It does not come back")
+    assert await audited(world, "erase") == [("erase", "shop:A1", "the buyer asks")]
+
+
 async def test_keys_page_tells_when_an_old_key_may_go() -> None:
     world = World()
     world.keys.rings["shop"] = (OLD, NEW)

@@ -34,6 +34,7 @@ from workers.admin.process_state import OwnProcess, ProcessIdentity, ProcessRole
 from workers.admin.processes import OnlyThisProcess, Processes
 from workers.admin.returns import Returned
 from workers.bills import BillsPort
+from workers.erasure import ErasurePort
 from workers.held_decisions import HeldDecisions
 from workers.log_lines import WorkerLog
 from workers.long_poll import OrderChanges
@@ -163,6 +164,7 @@ class World:
     def __post_init__(self) -> None:
         self.keys = MemoryKeys(self.accounts)
         self.audit = MemoryAudit(self.store)
+        self.erasure: ErasurePort = MemoryErasure(self.store)
         self.snoozes: SnoozesPort = self.store
         self.links = OutsideLinks()
         self.recent: RecentPort = NewestRows(self.store)
@@ -219,7 +221,7 @@ class World:
             snoozes=self.snoozes,
             events=self.store,
             audit=self.audit,
-            erasure=MemoryErasure(self.store),
+            erasure=self.erasure,
             resends=MemoryResends(self.store),
             callbacks=self.callbacks,
             bills=self.bills,

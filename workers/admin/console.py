@@ -23,6 +23,7 @@ from workers.admin.pages import ConsoleFrame
 from workers.admin.processes import Processes
 from workers.admin.raw_bytes import RawPart
 from workers.admin.responses import ApiError
+from workers.admin.timeline_entries import NotificationEntry
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPort, HeldQuery, OrderList, OrderPage, OrderQuery, OrdersPort
 from workers.settlement.plan import Delivery
@@ -168,7 +169,14 @@ class ConsolePart:
             )
         known = page or OrderPage(account=scope, number=number, order=None, view=None, deliveries=(), events=())
         order = shapes.order(known, refused, self._accounts.get(scopes.account_of(scope)))
-        return self._pages.page("order.html", seen=seen, order=order, timeline=timeline.groups(order.timeline))
+        has_personal_data = any(isinstance(each, NotificationEntry) and not each.erased_at for each in order.timeline)
+        return self._pages.page(
+            "order.html",
+            seen=seen,
+            order=order,
+            timeline=timeline.groups(order.timeline),
+            has_personal_data=has_personal_data,
+        )
 
     async def notification(self, request: web.Request) -> web.Response:
         """Show one notification: its kind, its numbers, its disposition, its fields beside its bytes, its signature."""

@@ -183,6 +183,12 @@ def order_path(named: NamesOrder) -> str:
     return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
 
 
+def erase_path(named: NamesOrder) -> str:
+    """Return the path of the API that erases the order that a shape names."""
+    found = f"/api/orders/{path(named.account)}/{path(named.order)}/erase"
+    return f"{found}?auth_app_id={path(named.auth_app_id)}" if named.auth_app_id else found
+
+
 def audit_path(named: NamesOrder) -> str:
     """Return the path of the audit rows of the order that a shape names."""
     scope = scopes.joined(named.account, named.auth_app_id)
@@ -218,6 +224,7 @@ def _environment(spoken: Texts, translated: Callable[[str], str]) -> Environment
     )
     environment.filters |= page_times.filters(spoken)
     environment.filters |= {"path": path, "order_path": order_path, "audit_path": audit_path, "readable": readable}
+    environment.filters |= {"erase_path": erase_path}
     environment.globals |= {
         "t": spoken.of,
         "w": spoken.word,

@@ -210,6 +210,36 @@ function reveal(form) {
   });
 }
 
+// Erases the buyer's data from the order's stored notifications, for good.
+function erase(form) {
+  fill(form);
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    const output = form.querySelector("output");
+    if (!confirm(t("Erase the personal data of {order}? It does not come back, and its notifications can no longer be verified.", { order: form.dataset.order }))) return;
+    keep(form);
+    const button = form.querySelector("button");
+    button.disabled = true;
+    output.textContent = "…";
+    try {
+      const answer = await post(form.dataset.erase, actOf(form));
+      const result = await answer.json();
+      button.disabled = answer.ok && !result.more && !result.held.length;
+      if (!answer.ok) return void (output.textContent = refusalOf(answer, result));
+      output.textContent = [
+        t("Erased from {count}, and recorded.", { count: result.erased }),
+        ...(result.held.length ? [t("{ids} are held, and keep theirs until they are resolved.", { ids: result.held.join(", ") })] : []),
+        ...(result.more ? [t("Some are left: erase again.")] : []),
+      ].join(" ");
+    } catch {
+      output.textContent = t("The server does not answer, so it is unknown whether anything was erased. Load the page anew.");
+      button.disabled = false;
+      return;
+    }
+    await redraw().catch(() => {});
+  });
+}
+
 document.addEventListener("click", (click) => {
   const verified = click.target.closest("button[data-verify]");
   if (verified) verify(verified);
@@ -223,6 +253,7 @@ document.addEventListener("change", (change) => {
 });
 for (const form of document.querySelectorAll("form.decide[data-held]")) decide(form);
 for (const form of document.querySelectorAll("form[data-reveal]")) reveal(form);
+for (const form of document.querySelectorAll("form[data-erase]")) erase(form);
 for (const form of document.querySelectorAll("form#many")) decideMany(form);
 if (document.getElementById("replays")) setInterval(() => { if (!document.hidden && document.querySelector(".replays .running")) redraw().catch(() => {}); }, 1000);
 setInterval(() => { if (!document.hidden) tick(); }, 5000);

@@ -34,6 +34,19 @@ async def test_order_is_erased_with_an_audit_row_and_its_state_stays() -> None:
     assert (line["account"], line["out_trade_no"], line["count"]) == ("shop", "A1", 1)
 
 
+async def test_order_s_page_offers_to_erase_while_a_notification_has_its_bytes() -> None:
+    world = World()
+    number = "A/1 &2"
+    await world.deliver(form(number))
+    path = "/orders/shop/A%2F1%20%262"
+    async with serving(world) as client:
+        await client.put("/api/orders/shop/R1", json={"amount": "12.80"})
+        assert f'data-erase="/api{path}/erase"' in await (await client.get(path)).text()
+        assert "data-erase" not in await (await client.get("/orders/shop/R1")).text()  # it has no notification
+        assert (await client.post(f"/api{path}/erase", json={"reason": "x"})).status == 200
+        assert "data-erase" not in await (await client.get(path)).text()
+
+
 async def test_copy_of_an_erased_notification_is_still_a_duplicate() -> None:
     world = World()
     await world.deliver(form("A1"))
