@@ -161,7 +161,8 @@ def _ours(serve: Serve, files: Path) -> Iterator[Running]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=receiver_cost.run, args=(serve, str(files), theirs))
-    process.start()
+    with cores.on(cores.MEASURED):  # this thread may have been started on those of the servers
+        process.start()
     try:
         if not ours.poll(READY_S):
             raise TimeoutError(f"{serve} does not come up")
