@@ -1,6 +1,7 @@
 """The body is read whole, within its limit and its deadline, and each failure has its own error."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -54,6 +55,21 @@ async def test_body_that_arrives_in_pieces_is_returned_whole() -> None:
     sender.send(b"1")
     sender.end()
     assert await reading == b"a=1"
+
+
+async def test_body_in_tiny_pieces_takes_no_more_memory_than_it_has_bytes() -> None:
+    pieces = [b"%02x" % (number % 256) for number in range(BODY_BYTES_MAX // 2)]
+    sender = Sender()
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            sender.send(bytes(bytearray(piece)))  # one that only the request keeps
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    sender.end()
+    assert taken < 2 * BODY_BYTES_MAX
+    assert await sender.request.read_body() == b"".join(pieces)
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
