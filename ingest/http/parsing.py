@@ -159,7 +159,7 @@ class Parser:
 
     def on_message_complete(self) -> None:
         arrived, self.arriving = self.arriving, None
-        self._fields = 0  # of its trailer
+        self._fields = self._line_bytes = 0  # of its trailer, and the end of its body
         if arrived is not None:
             arrived.is_complete = True
 

@@ -139,6 +139,17 @@ def test_field_without_an_end_is_invalid_before_it_ends(kit: Kit) -> None:
     assert (kit.parser.is_broken, list(kit.requests)) == (True, [None])
 
 
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_body_counts_nothing_against_the_first_field_of_the_next_request(kit: Kit, is_chunked: bool) -> None:
+    size = PARSED_AT_ONCE
+    whole = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"a" * size) if is_chunked else b"a" * size
+    framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % size
+    kit.parse(HEAD + framing + b"\r\n\r\n" + whole[:-size], whole[-size:])
+    large = b"Cookie: " + b"c" * (HEADER_BYTES_MAX - 100)
+    kit.parse(b"POST /%b HTTP/1.1\r\n%b" % (b"a" * 200, large), b"\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    assert [request is not None and request.is_complete for request in kit.requests] == [True, True]
+
+
 async def test_invalid_chunk_fails_the_request_that_has_begun(kit: Kit) -> None:
     (request,) = kit.parse(CHUNKED)
     assert request is not None
