@@ -77,7 +77,9 @@ class Pending:
             self._go_on = lambda ended: loop.call_soon(go_on, ended, context=context)
 
     def cancel(self, msg: Any = None) -> bool:
-        """End the wait, because its task is cancelled. The work behind it goes on."""
+        """End the wait, because its task is cancelled. The work behind it goes on. Return false if it has ended."""
+        if self.is_done:
+            return False
         self.end(asyncio.CancelledError())
         return True
 

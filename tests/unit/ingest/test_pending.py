@@ -69,6 +69,21 @@ async def test_task_that_is_cancelled_ends_its_wait_alone() -> None:
     assert pending.cancelled()
 
 
+async def test_task_that_is_cancelled_right_after_the_end_is_cancelled() -> None:
+    pending = Pending()
+
+    async def wait() -> None:
+        await pending
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    pending.end()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not pending.cancelled()
+
+
 async def test_ended_one_is_not_waited_for() -> None:
     well, failed = Pending(), Pending()
     well.end()
