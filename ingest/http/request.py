@@ -105,7 +105,7 @@ class Request:
             await self._arrival
         if self._error is not None:
             raise self._error
-        self.body = bytes(self._received)
+        self.body, self._received = bytes(self._received), b""
         return self.body
 
     def add(self, piece: bytes) -> None:

@@ -261,6 +261,7 @@ FLOODS = {
     "small requests ahead of their answers": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000,
     "fields that are kept": HEAD + (b"Signature: " + b"s" * 4_000 + b"\r\n") * 60,
     "chunks of one byte": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 50_000,
+    "chunks of two bytes": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"2\r\nab\r\n" * 43_000,
 }
 
 
