@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,6 +29,14 @@ WRITE_DEADLINE_S = 0.05
 def post(number: int, *, close: bool = False) -> bytes:
     ends = b"Connection: close\r\n" if close else b""
     return b"POST /%d HTTP/1.1\r\nHost: x\r\n%bContent-Length: 3\r\n\r\na=1" % (number, ends)
+
+
+def chunked(number: int) -> bytes:
+    return b"POST /%d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na=\r\n1\r\n1\r\n0\r\n\r\n" % number
+
+
+def upgrading(number: int) -> bytes:
+    return post(number).replace(b"Host", b"Connection: Upgrade\r\nUpgrade: h2c\r\nHost")
 
 
 class Transport:
@@ -157,6 +166,32 @@ async def test_requests_are_answered_in_their_order_one_after_the_other(kit: Kit
     kit.send(b"1")
     await kit.answer(3)
     assert kit.statuses == [b"404"] * 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_each_request_of_a_random_history_is_answered_once_in_its_turn(kit: Kit, seed: int) -> None:
+    chance, count = random.Random(seed), 60
+    kit.connection._limits = ConnectionLimits(keepalive_s=60, lingering_s=60, write_deadline_s=60)
+    stream = b"".join(chance.choice([post, post, chunked, upgrading])(number) for number in range(count))
+    is_unread = False
+    for _ in range(20_000):
+        if stream and not kit.transport.is_paused:
+            size = chance.choice([1, 30, 300, PARSED_AT_ONCE])
+            kit.send(stream[:size])
+            stream = stream[size:]
+        if kit.ends and chance.random() < 0.5:
+            ((number, end),) = kit.ends.items()
+            kit.ends.clear()
+            end.end()
+            assert len(kit.statuses) == number + 1
+        if chance.random() < 0.2:
+            is_unread = not is_unread
+            (kit.connection.pause_writing if is_unread else kit.connection.resume_writing)()
+        await asyncio.sleep(0)
+        if len(kit.statuses) == count:
+            break
+    assert kit.begun == list(range(count))
+    assert (len(kit.statuses), kit.told) == (count, [])
 
 
 async def test_sender_far_ahead_is_not_read(kit: Kit) -> None:

@@ -1,6 +1,7 @@
 """Rounds of batches; the wait of a sender ends at its deadline, and the quota counts a record until it has ended."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from ingest.kafka.batches import ROUND_S, Append, Batches
 from ingest.kafka.in_flight import QuotaLimits, record_quota
 from ingest.quota import Quota
 from schemas.record_format import Record
-from tests.support.kafka_clients import FakeProducer
+from tests.support.kafka_clients import FakeProducer, acknowledge, failing
 from tests.support.waiting import until
 
 SIZE = 100
@@ -292,6 +293,37 @@ async def test_report_that_fails_leaves_no_sender_waiting_and_nothing_counted(ki
     with pytest.raises(Unavailable):
         await append
     assert kit.left == (0, 0, False)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_each_record_of_a_random_history_ends_once_and_in_order(kit: Kit, seed: int) -> None:
+    chance, producer = random.Random(seed), kit.producer
+    ends = [acknowledge, acknowledge, failing(RuntimeError("lost")), failing(asyncio.CancelledError())]
+    producer.room = 3
+    appends = []
+    for number in range(150):
+        producer.leaders = {partition: chance.randrange(3) for partition in range(4)}
+        producer.cannot_send = RuntimeError("no") if chance.random() < 0.05 else None
+        appends.append(kit.append(chance.randrange(4), name=str(number)))
+        for each in producer.under_way:
+            if not each.done() and chance.random() < 0.3:
+                chance.choice(ends)(each)
+        await asyncio.sleep(chance.choice([0, 0, 0.001, 0.003]))
+    producer.cannot_send, producer.answer = None, acknowledge
+    for each in producer.under_way:
+        if not each.done():
+            acknowledge(each)
+    await until(lambda: not kit.batches)
+    assert kit.left == (0, 0, False)
+    written: list[tuple[int, int]] = []
+    for (records, at), end in zip(producer.batches, producer.under_way, strict=True):
+        written += [(int(record.key), at) for record in records if end.exception() is None]
+    well = [number for number, each in enumerate(appends) if each.exception() is None]
+    assert sorted(number for number, _ in written) == well
+    for partition in range(4):
+        numbers = [number for number, at in written if at == partition]
+        assert numbers == sorted(numbers)
+    assert all(each.is_done for each in appends)
 
 
 async def test_end_all_ends_sent_and_unsent_records(kit: Kit) -> None:
