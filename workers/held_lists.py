@@ -85,7 +85,7 @@ def for_task(query: HeldQuery, started_at_ms: int) -> HeldQuery:
 
 
 def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
-    """Return the queries of which each reads an index in the order of the list; `oldest_first` joins their pages.
+    """Return the queries of which each reads an index in the order of the list; `joined` joins their pages.
 
     The indexes by reason begin with the disposition, of which there are three.
     """
@@ -94,7 +94,7 @@ def in_order(query: HeldQuery) -> Sequence[HeldQuery]:
     return [structs.replace(query, disposition=disposition) for disposition in sorted(HELD)]
 
 
-def oldest_first(pages: Sequence[Sequence[HeldPage]], limit: int) -> Sequence[HeldPage]:
-    """Join pages, each of them oldest first, to one of at most `limit` rows."""
-    merged = heapq.merge(*pages, key=lambda page: (page.row.first_at_ms, page.row.position))
-    return list(itertools.islice(merged, limit))
+def joined(pages: Sequence[Sequence[HeldPage]], query: HeldQuery) -> Sequence[HeldPage]:
+    """Join the pages of `in_order`, each in the order of the query, to one."""
+    merged = heapq.merge(*pages, key=lambda page: (page.row.first_at_ms, page.row.position), reverse=query.newest_first)
+    return list(itertools.islice(merged, query.limit))

@@ -195,6 +195,7 @@ class HeldQuery(Struct, frozen=True, kw_only=True):
 
     `account` includes its merchants; `scope` is one of them, or the account without them. `ids` are a selection; none
     means any. `awake_at_ms` leaves out those that are snoozed at that moment, `snoozed_at_ms` leaves out the others.
+    The page has the oldest rows, oldest first; if `newest_first`, the newest, and then there is no `after`.
     """
 
     account: str | None = None
@@ -209,6 +210,7 @@ class HeldQuery(Struct, frozen=True, kw_only=True):
     awake_at_ms: int | None = None
     snoozed_at_ms: int | None = None
     after: HeldPlace | None = None
+    newest_first: bool = False
     limit: int = 100
 
 
@@ -372,7 +374,7 @@ class HeldPort(Protocol):
     """Held notifications, for the API, the CLI and the sweeper; `settlement.parking` has their life."""
 
     async def held_list(self, query: HeldQuery) -> Sequence[HeldPage]:
-        """Return a page of the held notifications that match, oldest first."""
+        """Return a page of the held notifications that match, in the order of the query."""
 
     async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:
         """Count all held notifications that match, whatever the page."""

@@ -59,8 +59,8 @@ _NEWEST = """
 
 
 def list_(connection: Connection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return a page of the held notifications that match the query, oldest first."""
-    return held_lists.oldest_first([_list(connection, part) for part in held_lists.in_order(query)], query.limit)
+    """Return a page of the held notifications that match the query, in its order."""
+    return held_lists.joined([_list(connection, part) for part in held_lists.in_order(query)], query)
 
 
 def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
@@ -69,9 +69,10 @@ def _list(connection: Connection, query: HeldQuery) -> list[HeldPage]:
         position = query.after.position
         conditions += " AND (first_at_ms, log_partition, log_offset) > (?, ?, ?)"
         values += [query.after.first_at_ms, position.partition, position.offset]
+    down = " DESC" if query.newest_first else ""
     found = connection.execute(
         f"SELECT {sql.HELD_PAGE} FROM {_source(query)} WHERE {conditions} "
-        "ORDER BY first_at_ms, log_partition, log_offset LIMIT ?",
+        f"ORDER BY first_at_ms{down}, log_partition{down}, log_offset{down} LIMIT ?",
         (*values, query.limit),
     )
     return [row_codec.held_page(row) for row in found]

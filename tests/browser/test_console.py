@@ -12,7 +12,7 @@ from tests.support.browser import browsing, needs_browser, sign_in_path, violati
 from tests.support.keys import NEW, OLD, used
 from tests.support.waiting import until
 from tests.unit.workers.admin.test_bills import DIFFERENCE, finished
-from workers.admin import held_amounts
+from workers.admin import held_amounts, held_preview
 from workers.admin.operators import Operator
 from workers.admin.process_state import ProcessCounts
 from workers.admin.processes import SeenProcess
@@ -142,13 +142,20 @@ async def test_operator_selects_several_and_a_task_accepts_or_discards_them(cons
     async with serving(world) as client, browsing(password=TOKEN) as page, doing(loop):
         await client.put("/api/orders/strict/B0", json={"amount": "12.80"})
         await page.goto(str(client.make_url(sign_in_path("/held?account=strict"))))
-        page.on("dialog", lambda dialog: dialog.accept())
         await page.fill("#many input[name=reason]", "tests")
         await page.click("#many button[value=discard]")
         assert "Select at least one" in (await page.text_content("#many output") or "")
         await page.check("#all")
         await page.uncheck("input[value='0-4']")
         await page.click("#many button[value=accept]")  # parked ones cannot be accepted
+        await page.wait_for_selector("dialog h2:has-text('Accept 3?')")
+        assert "38.40 USD paid in 3" in " ".join((await page.inner_text("dialog")).split())
+        assert await violations(page) == []
+        await page.keyboard.press("Escape")
+        await page.wait_for_selector("#many output:has-text('Nothing was changed.')")
+        assert await page.locator("input[name=id]:checked").count() == 3
+        await page.click("#many button[value=accept]")
+        await page.click("dialog button[value=go]")
         await page.wait_for_selector("#many output:has-text('Task 1 over 3 has started')")
         await page.wait_for_selector("#replays li.finished")
         assert await page.locator("input[name=id]:checked").count() == 0
@@ -162,33 +169,76 @@ async def test_operator_selects_several_and_a_task_accepts_or_discards_them(cons
         await page.wait_for_selector("input[value='0-5']")
         assert await page.is_checked("input[value='0-2']")
         await page.click("#many button[value=discard]")
+        await page.click("dialog button:text('Back')")
+        await page.wait_for_selector("#many output:has-text('Nothing was changed.')")
+        await page.click("#many button[value=discard]")
+        assert "Discarding is final" in (await page.text_content("dialog .warning") or "")
+        await page.click("dialog button[value=go]")
         await page.wait_for_selector("input[value='0-2']", state="detached")
         await page.wait_for_selector("#replays li:has-text('1 discarded')")
     assert await audited(world, "discard") == [("discard", "0-2", "tests")]
 
 
-async def test_operator_retries_all_that_match_as_a_task(console: World) -> None:
+async def test_operator_retries_all_that_match_as_a_task_after_its_preview(console: World) -> None:
     world = console
     for number in range(2):
         await world.deliver(form(f"B{number}"), "strict")
     async with serving(world) as client, browsing(password=TOKEN) as page:
         await page.goto(str(client.make_url(sign_in_path("/held?reason=unknown_order"))))
-        asked: list[str] = []
-
-        async def answered(dialog: Dialog) -> None:
-            asked.append(dialog.message)
-            await dialog.accept()
-
-        page.on("dialog", answered)
         await page.fill("#many input[name=reason]", "registered")
         await page.select_option("#many select[name=rate]", "200")
-        await page.click("#many button[value=all]")
+        await page.click("#many button[value=replay][data-all]")
+        await page.wait_for_selector("dialog[open]")
+        told = " ".join((await page.inner_text("dialog")).split())
+        for part in ("Retry 2?", "25.60 USD paid in 2", "Oldest", "Newest", "unknown order", "At most 200 a second"):
+            assert part in told, part
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await violations(page) == []
+        await page.click("dialog button[value=go]")
         await page.wait_for_selector("#replays li.running")
         assert "Task 1 over 2 has started" in (await page.text_content("#many output") or "")
+        assert "before" not in (await page.text_content("#many output") or "")
     task = await world.store.replay(1)
     assert task is not None
     assert (task.query.reason, task.rate) == ("unknown_order", 200)
-    assert asked == ["Retry all 2 that match, at most 200 a second? It goes on without this page."]
+
+
+async def test_task_says_if_the_number_has_changed_since_its_preview(console: World) -> None:
+    world = console
+    for number in range(3):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing(password=TOKEN) as page:
+        await page.goto(str(client.make_url(sign_in_path("/held?account=strict"))))
+        await page.fill("#many input[name=reason]", "tests")
+        await page.click("#many button[value=discard][data-all]")
+        await page.wait_for_selector("dialog h2:has-text('Discard 3?')")
+        assert (await client.post("/api/held/0-2/discard", json={"reason": "by another"})).status == 200
+        await page.click("dialog button[value=go]")
+        told = "Task 1 over 2 has started. It goes on without this page. They were 3 before: others have changed some"
+        await page.wait_for_selector(f"#many output:has-text('{told}')")
+    task = await world.store.replay(1)
+    assert task is not None
+    assert (task.action, task.query.account, task.query.ids) == ("discard", "strict", ())
+
+
+async def test_many_are_confirmed_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_preview, "TYPED_ABOVE", 1)
+    world = World()
+    for number in range(2):
+        await world.deliver(form(f"B{number}"), "strict")
+    async with serving(world) as client, browsing(password=TOKEN) as page:
+        await page.goto(str(client.make_url(sign_in_path("/held?account=strict"))))
+        await page.fill("#many input[name=reason]", "tests")
+        await page.click("#many button[value=discard][data-all]")
+        await page.fill("dialog input[name=typed]", "3")
+        assert await page.is_disabled("dialog button[value=go]")
+        assert await violations(page) == []
+        await page.press("dialog input[name=typed]", "Enter")  # goes back
+        await page.wait_for_selector("#many output:has-text('Nothing was changed.')")
+        await page.click("#many button[value=discard][data-all]")
+        await page.fill("dialog input[name=typed]", "2")
+        await page.click("dialog button[value=go]")
+        await page.wait_for_selector("#many output:has-text('Task 1 over 2 has started')")
 
 
 async def test_replay_is_cancelled_and_resumed_from_the_page(console: World) -> None:

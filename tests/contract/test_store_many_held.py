@@ -94,6 +94,8 @@ async def test_reason_of_several_dispositions_is_listed_by_age(work: Processing,
         last = pages[-1].row
         query = structs.replace(query, after=HeldPlace(first_at_ms=last.first_at_ms, position=last.position))
     assert seen == list(range(30))
+    newest = await store.held_list(HeldQuery(reason=Reason.UNKNOWN_ORDER, newest_first=True, limit=7))
+    assert [page.row.position.offset for page in newest] == list(range(29, 22, -1))
 
 
 async def test_span_of_time_is_listed_and_counted_by_each_filter(store: AnyStore) -> None:
@@ -114,6 +116,8 @@ async def test_span_of_time_is_listed_and_counted_by_each_filter(store: AnyStore
         assert [page.row.position.offset for page in await store.held_list(query)] == list(range(5, 15)), given
         after = structs.replace(query, after=HeldPlace(first_at_ms=NOW_MS + 9, position=Position(0, 9)))
         assert [page.row.position.offset for page in await store.held_list(after)] == list(range(10, 15)), given
+        newest = structs.replace(query, newest_first=True, limit=1)
+        assert [page.row.position.offset for page in await store.held_list(newest)] == [14], given
         early = structs.replace(query, after=HeldPlace(first_at_ms=NOW_MS, position=Position(0, 0)))
         assert len(await store.held_list(early)) == 10
         assert sum(group.count for group in await store.held_groups(query)) == 10

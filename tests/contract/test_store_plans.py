@@ -61,6 +61,11 @@ QUERIES = {
         reason=Reason.UNKNOWN_ORDER, after=HeldPlace(first_at_ms=NOW_MS + MANY - 50, position=Position(0, MANY - 50))
     ),
     "resolved": HeldQuery(resolved=True),
+    "newest": HeldQuery(newest_first=True),
+    "newest of a reason": HeldQuery(reason=Reason.UNKNOWN_ORDER, newest_first=True),
+    "newest of an account": HeldQuery(account="few", newest_first=True),
+    "newest of a disposition": HeldQuery(disposition=Disposition.PARKED, newest_first=True),
+    "newest of a merchant": HeldQuery(account="few", scope="few/2088", newest_first=True),
 }
 
 

@@ -300,6 +300,8 @@ class MemoryStore:
         wanted = [page for _, page in sorted(self.pages.items()) if _is_meant(page, query)]
         if query.after is not None:
             wanted = [page for page in wanted if page.row.position > query.after.position]
+        if query.newest_first:
+            wanted.reverse()
         return wanted[: query.limit]
 
     async def held_groups(self, query: HeldQuery) -> Sequence[HeldGroup]:

@@ -27,6 +27,7 @@ from workers.admin.held import HeldPart, Retry, RetryCounter
 from workers.admin.held_amounts import HeldAmounts
 from workers.admin.held_details import HeldDetails
 from workers.admin.held_pages import HeldPages
+from workers.admin.held_preview import HeldPreviewPart
 from workers.admin.held_verdicts import HeldVerdictsPart
 from workers.admin.inspection import Verify
 from workers.admin.key_rings import Inventory, KeysPart
@@ -228,6 +229,10 @@ def application(
         now_ms=now_ms,
     )
     app.add_routes(held_pages.routes())
+    preview = HeldPreviewPart(
+        accounts=accounts, held=held, amounts=amounts, changes=changes, pages=pages, now_ms=now_ms
+    )
+    app.add_routes(preview.routes())
     keys_part = KeysPart(
         accounts=accounts,
         inventory=keys,

@@ -17,6 +17,7 @@ from workers.admin import held, responses, sign_in
 from workers.admin.guard import AuditLog
 from workers.admin.held import OperatorReason, RetryOfMany
 from workers.admin.responses import ApiError
+from workers.queries import HeldQuery
 from workers.replays import IDS_MAX, NewTask, ReplaysPort, ReplayState, ReplayTask, TaskAction
 from workers.settlement.plan import position_of
 
@@ -90,12 +91,9 @@ class ReplaysPart:
     async def start(self, request: web.Request) -> web.Response:
         """Start a task over all rows that match and are held now."""
         given = await responses.body(request, StartReplay)
-        if not 1 <= given.rate <= held.RATE_MAX:
-            raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
+        check_rate(given.rate)
         why, by, now_ms = held.why_of(given.reason), sign_in.acting(request, given.by), self._now_ms()
-        before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
-        query = held.query_of(given, self._accounts, now_ms=now_ms)
-        query = structs.replace(query, before_ms=before_ms, ids=() if given.ids is UNSET else _ids(given.ids))
+        query, _ = query_of(given, self._accounts, now_ms=now_ms)
         new = NewTask(action=given.action, query=query, rate=given.rate, by=by, why=why)
         task = await self._replays.start_replay(new, now_ms=now_ms)
         self._log.info("replay_started", replay=task.number, action=task.action.value, by=by, why=why)
@@ -131,6 +129,24 @@ class ReplaysPart:
         if task is None:
             raise ApiError(404, "unknown_replay", f"there is no task {number}")
         return task
+
+
+def check_rate(rate: int) -> None:
+    """Raise `ApiError` if no task may go so fast or so slowly."""
+    if not 1 <= rate <= held.RATE_MAX:
+        raise responses.bad_request(f"rate must be 1 to {held.RATE_MAX} a second")
+
+
+def query_of(given: StartReplay, accounts: Mapping[str, Account], *, now_ms: int) -> tuple[HeldQuery, int]:
+    """Return the rows of a task that starts now, and the moment that ends them.
+
+    Raises:
+        ApiError: as `held.query_of`, or an id of the selection is none.
+    """
+    before_ms = now_ms + 1 if given.before is None else responses.moment_ms(given.before, now_ms=now_ms)
+    query = held.query_of(given, accounts, now_ms=now_ms)
+    ids = () if given.ids is UNSET else _ids(given.ids)
+    return structs.replace(query, before_ms=before_ms, ids=ids), before_ms
 
 
 def _ids(given: Sequence[str]) -> tuple[str, ...]:

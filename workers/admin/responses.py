@@ -24,6 +24,8 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
+from schemas import times
+
 T = TypeVar("T")
 
 API_BODY_BYTES_MAX = 64 * 1024
@@ -173,6 +175,6 @@ def moment_ms(text: str, *, now_ms: int) -> int:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             raise ValueError(text)
-        return int(moment.astimezone(UTC).timestamp() * 1000)
+        return times.to_epoch_ms(moment.astimezone(UTC))
     except (ValueError, OverflowError):  # the first and the last hours of the calendar are none in UTC
         raise bad_request("a time must look like 24h (ago), or 2026-01-31T08:00:00Z") from None

@@ -85,8 +85,8 @@ _ADD_UP = f"""
 
 
 async def list_(connection: SqlConnection, query: HeldQuery) -> Sequence[HeldPage]:
-    """Return a page of the held notifications that match the query, oldest first."""
-    return held_lists.oldest_first([await _list(connection, part) for part in held_lists.in_order(query)], query.limit)
+    """Return a page of the held notifications that match the query, in its order."""
+    return held_lists.joined([await _list(connection, part) for part in held_lists.in_order(query)], query)
 
 
 async def _list(connection: SqlConnection, query: HeldQuery) -> list[HeldPage]:
@@ -110,7 +110,8 @@ def _page(query: HeldQuery) -> tuple[str, list[Any]]:
         marks = [f"${len(values) + index + 1}" for index in range(len(columns))]
         conditions.append(f"({', '.join(columns)}) {comparison} ({', '.join(marks)})")
         values += [*key_values, *ends]
-    order = ", ".join([*key, *_PLACE])
+    # Every column in one direction, so that the index is read backwards for the newest.
+    order = ", ".join(f"{column}{' DESC' if query.newest_first else ''}" for column in [*key, *_PLACE])
     values.append(query.limit)
     return (
         f"SELECT {HELD_PAGE} FROM held WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ${len(values)}",

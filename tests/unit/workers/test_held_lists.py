@@ -44,7 +44,9 @@ def test_reason_is_asked_for_each_disposition() -> None:
         assert held_lists.in_order(query) == [query]
 
 
-def test_pages_are_joined_oldest_first() -> None:
+def test_pages_are_joined_in_the_order_of_the_query() -> None:
     first, second = [held_page(1, at_ms=5), held_page(4, at_ms=7)], [held_page(2, at_ms=5), held_page(3, at_ms=6)]
-    joined = held_lists.oldest_first([first, [], second], 3)
+    joined = held_lists.joined([first, [], second], HeldQuery(limit=3))
     assert [page.row.position.offset for page in joined] == [1, 2, 3]
+    joined = held_lists.joined([first[::-1], [], second[::-1]], HeldQuery(limit=3, newest_first=True))
+    assert [page.row.position.offset for page in joined] == [4, 3, 2]

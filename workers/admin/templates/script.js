@@ -112,7 +112,23 @@ function decide(form) {
   });
 }
 
-// Starts a task over the selected ones, or over all that match. It goes on without this page.
+// Shows what a task would go through, as the server draws it. Resolves to that, or to null if the operator goes back.
+async function previewed(wanted, output) {
+  const answer = await post("/held/preview", wanted);
+  if (!answer.ok) return void (output.textContent = refusalOf(answer, await answer.json()));
+  const shown = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("previewed");
+  const dialog = document.getElementById("preview");
+  dialog.firstElementChild.replaceChildren(document.adoptNode(shown));
+  showZones(dialog);
+  const typed = dialog.querySelector("input[name=typed]");
+  if (typed) typed.addEventListener("input", () => { dialog.querySelector("button[value=go]").disabled = typed.value.replace(/[,\s]/g, "") !== shown.dataset.total; });
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return dialog.returnValue === "go" ? { total: Number(shown.dataset.total), before: shown.dataset.before } : null;
+}
+
+// Starts a task over the selected ones, or over all that match, after its preview. It goes on without this page.
 function decideMany(form) {
   const output = form.querySelector("output");
   const field = (name) => form.elements.namedItem(name);
@@ -120,28 +136,33 @@ function decideMany(form) {
 
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
-    const verb = submit.submitter.value;
+    const isAll = "all" in submit.submitter.dataset;
     const boxes = [...document.querySelectorAll("input[name=id]:checked")];
-    const count = boxes.length;
-    if (verb !== "all" && !count) return void (output.textContent = t("Select at least one in the list."));
-    const all = document.getElementById("rows").dataset.total;
-    const rate = Number(field("rate").value);
-    if (verb === "all" && !confirm(all ? t("Retry all {count} that match, at most {rate} a second? It goes on without this page.", { count: all, rate }) : t("Retry all that match? It goes on without this page."))) return;
-    if (verb === "discard" && !confirm(t("Discard {count}? This is final.", { count }))) return;
-    if (verb === "accept" && !confirm(t("Accept {count}? What they report becomes the orders' amounts and payments.", { count }))) return;
-    const rows = verb === "all" ? JSON.parse(form.dataset.filter) : { action: verb, ids: boxes.map((box) => box.value) };
+    if (!isAll && !boxes.length) return void (output.textContent = t("Select at least one in the list."));
+    const rows = isAll ? JSON.parse(form.dataset.filter) : { ids: boxes.map((box) => box.value) };
+    const wanted = { ...rows, action: submit.submitter.value, rate: Number(field("rate").value) };
     keep(form);
     for (const button of form.querySelectorAll("button[name]")) button.disabled = true;
     output.textContent = "…";
+    let isSent = false;
     try {
-      const answer = await post("/api/held/tasks", { ...rows, rate, ...actOf(form) });
+      const preview = await previewed(wanted, output);
+      if (!preview) {
+        if (output.textContent === "…") output.textContent = t("Nothing was changed.");
+        return;
+      }
+      isSent = true;
+      const answer = await post("/api/held/tasks", { ...wanted, ...(isAll && preview.before ? { before: preview.before } : {}), ...actOf(form) });
       const result = await answer.json();
-      output.textContent = answer.ok ? t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total }) : refusalOf(answer, result);
-      if (answer.ok) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
+      const started = answer.ok && t("Task {id} over {total} has started. It goes on without this page.", { id: result.id, total: result.total });
+      const changed = answer.ok && result.total !== preview.total ? ` ${t("They were {count} before: others have changed some meanwhile.", { count: preview.total })}` : "";
+      output.textContent = answer.ok ? started + changed : refusalOf(answer, result);
+      if (answer.ok && !isAll) for (const box of [...boxes, document.getElementById("all")]) if (box) box.checked = false;
     } catch {
-      output.textContent = t("The server does not answer, so it is unknown whether the task has started. Look at the tasks above.");
+      output.textContent = isSent ? t("The server does not answer, so it is unknown whether the task has started. Look at the tasks above.") : t("The server does not answer.");
+    } finally {
+      for (const button of form.querySelectorAll("button[name]")) button.disabled = false;
     }
-    for (const button of form.querySelectorAll("button[name]")) button.disabled = false;
     await redraw().catch(() => {});
   });
 }
