@@ -34,7 +34,7 @@ class House:
         self.directory = directory
         self.signer = signer
         self.accounts = merchant.write_accounts(directory, signer.keys)
-        (directory / "token").write_text(TOKEN + "\n")
+        (directory / "token").write_text(f"kim: {TOKEN}\n")
         self.environment = {
             "ALIPAY_NOTIFY_ADMIN_TOKEN_FILE": str(directory / "token"),
             "ALIPAY_NOTIFY_KEY_RELOAD_INTERVAL_S": "0.05",
@@ -134,7 +134,7 @@ def provoke(house: House) -> None:
     for token in ("", "wrong-token-wrong-token", TOKEN):
         answer = house.ask(f"/api/orders/shop-md5/{number}", method="PUT", body={"amount": "1.00"}, token=token)
         assert answer[:3] in (("200", "201") if token == TOKEN else ("401",))
-        house.ask("/api/held/0-3/discard", method="POST", body={"reason": "x", "by": "y"}, token=token)
+        house.ask("/api/held/0-3/discard", method="POST", body={"reason": "x", "by": "kim"}, token=token)
         house.ask("/api/held/replay", method="POST", body={"reason": "x", "by": "y"}, token=token)
         house.ask("/api/returns/shop-md5", method="POST", body={"text": encode(md5).decode()}, token=token)
 

@@ -126,7 +126,9 @@ class Guard:
             self._log.info("admin_failed", route=_route(request), error=type(error).__name__)
             response = self._refused(request, ApiError(500, "our_fault", INTERNAL_ERROR))
         if request.method not in READS:
-            self._log.info("admin_write", route=_route(request), method=request.method, status=response.status)
+            # A refused write leaves no audit row: this line names its operator.
+            by = {"by": operator.name} if operator is not None and operator.name else {}
+            self._log.info("admin_write", route=_route(request), method=request.method, status=response.status, **by)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 

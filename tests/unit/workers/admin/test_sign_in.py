@@ -94,6 +94,8 @@ async def test_write_in_anothers_name_is_refused_and_changes_nothing(
         answer = await client.request(method, path, json=body | reason | {"by": "alice"})
         said = await answer.json()
     assert (answer.status, said["error"]) == (403, "another_name")
+    line = [line for event, line in world.log.lines if event == "admin_write"][-1]
+    assert (line["status"], line["by"]) == (403, "bob")
     assert len(world.store.audit) == before
     assert "B1" not in str(world.store.orders)
 
