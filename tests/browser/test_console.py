@@ -314,6 +314,20 @@ async def test_operator_signs_in_once_and_acts_under_the_name_of_the_token(conso
     assert (entry.action, entry.by) == ("discard", "bob (token, 127.0.0.1)")
 
 
+async def test_operator_who_changes_and_gives_no_other_token_is_signed_out() -> None:
+    async with serving(World(), operators=(ALICE, BOB), carried=None) as client, browsing(excused="401") as page:
+        url = client.make_url("/sign-in")
+        await page.goto(str(url.with_user("alice").with_password(ALICE.token.decode())))
+        await page.goto(str(client.make_url("/held")))
+        await page.wait_for_selector(".who:has-text('alice')")
+        async with page.expect_event("requestfailed", lambda request: "/sign-in" in request.url):
+            await page.click(".who a", no_wait_after=True)  # without a window there is no prompt
+        await page.wait_for_url("chrome-error://**")
+        await page.goto(str(client.make_url("/held")))
+        assert await page.text_content(".who") == "Sign in"
+        assert await page.locator("#many").count() == 0
+
+
 async def test_page_of_another_operator_than_the_one_signed_in_changes_nothing(console: World) -> None:
     world = console
     position = await world.deliver(form("B1"), "strict")
