@@ -21,6 +21,7 @@ async def test_cancelled_payment_closes_the_order(town: Town) -> None:
 async def test_second_payment_of_one_order_has_no_effect(town: Town) -> None:
     await town.buyer.go("/shop")
     await town.buyer.press("/shop/pay")
+    assert "Harbour Museum" in town.buyer.page
     path = urlsplit(town.buyer.at).path
     await town.buyer.go(f"{path}/pay", press=True)
     await town.buyer.state(town.order, 1)

@@ -96,7 +96,7 @@ async def test_order_page_shows_the_whole_timeline() -> None:
         await client.put("/api/orders/shop/A1", json={"amount": "99.00"})
         await world.deliver(form("A1", notify_id="other", total_fee="13.00"))
         world.refusals.requests.append(Refused("shop", "A1", "bad_signature"))
-        text = await (await client.get("/orders/shop/A1")).text()
+        text = (await (await client.get("/orders/shop/A1")).text()).replace("<wbr>", "")
     for part in ("WAIT_BUYER_PAY", "TRADE_SUCCESS", "alipay_notify.order.paid.v1", "A request was refused", "99.00"):
         assert part in text
     assert reason_texts.FLAGS[Flag.AMOUNT_MISMATCH] in text
