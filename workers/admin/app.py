@@ -201,6 +201,16 @@ def application(
     app.add_routes(bills_part.routes())
     activity = Activity(registry, counts=live.processes.counts if live.processes.are_known else None)
     app.cleanup_ctx.append(activity.run)
+    tail_pages = TailPages(
+        accounts=accounts,
+        tail=own.tail,
+        recent=live.recent,
+        refusals=refusals,
+        changes=changes,
+        are_processes_known=live.processes.are_known,
+        pages=pages,
+    )
+    app.add_routes(tail_pages.routes())
     console = ConsolePart(
         accounts=accounts,
         orders=orders,
@@ -211,6 +221,7 @@ def application(
         changes=changes,
         activity=activity,
         processes=live.processes,
+        newest_lines=tail_pages.newest,
         started_at_ms=own.identity.started_at_ms,
         now=Now(held=held, amounts=amounts, readiness=readiness, registry=registry),
         links=links or OutsideLinks(),
@@ -246,16 +257,6 @@ def application(
     app.add_routes(CallbackPages(callbacks=callbacks, changes=changes, pages=pages).routes())
     app.add_routes(BillPages(bills=bills, changes=changes, pages=pages).routes())
     app.add_routes(AuditPages(audit=audit, changes=changes, pages=pages, now_ms=now_ms).routes())
-    tail_pages = TailPages(
-        accounts=accounts,
-        tail=own.tail,
-        recent=live.recent,
-        refusals=refusals,
-        changes=changes,
-        are_processes_known=live.processes.are_known,
-        pages=pages,
-    )
-    app.add_routes(tail_pages.routes())
     app.add_routes(pages.routes())
     app.add_routes(SignInPart().routes())
 

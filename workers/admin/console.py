@@ -23,12 +23,14 @@ from workers.admin.pages import ConsoleFrame
 from workers.admin.processes import Processes
 from workers.admin.raw_bytes import RawPart
 from workers.admin.responses import ApiError
+from workers.admin.tail_pages import TailLine
 from workers.admin.timeline_entries import NotificationEntry
 from workers.long_poll import OrderChanges
 from workers.queries import HeldPort, HeldQuery, OrderList, OrderPage, OrderQuery, OrdersPort
 from workers.settlement.plan import Delivery
 
 RECENT = 25
+LINES = 20  # of the tail
 
 
 class ConsolePart:
@@ -46,6 +48,7 @@ class ConsolePart:
         changes: OrderChanges,
         activity: Activity,
         processes: Processes,
+        newest_lines: Callable[[int], Awaitable[Sequence[TailLine]]],
         started_at_ms: int,
         now: Now,
         links: OutsideLinks,
@@ -61,6 +64,7 @@ class ConsolePart:
         self._changes = changes
         self._activity = activity
         self._processes = processes
+        self._newest_lines = newest_lines
         self._started_at_ms = started_at_ms
         self._now = now
         self._links = links
@@ -77,7 +81,8 @@ class ConsolePart:
         ]
 
     async def overview(self, _: web.Request) -> web.Response:
-        """Show the first facts, charts, processes, the orders that changed last, and held notifications by reason."""
+        """Show the first facts, charts, processes, the orders that changed last, held notifications by reason, and the
+        newest lines of the tail."""
         seen = self._changes.seen
         facts = await self._now.facts(now_ms=self._now_ms())
         recent = await self._orders.order_list(OrderQuery(limit=RECENT))
@@ -98,6 +103,7 @@ class ConsolePart:
             height=HEIGHT,
             orders=[shapes.listed(page) for page in recent.pages],
             groups=held_pages.by_reason(groups),
+            lines=await self._newest_lines(LINES),
         )
 
     async def order_list(self, request: web.Request) -> web.Response:

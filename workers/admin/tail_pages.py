@@ -101,7 +101,7 @@ class TailPages:
             wanted = parse_filter(request)
         except ApiError as error:
             wanted, fault = TailFilter(), error.detail
-        entries = await self._newest(wanted)
+        entries = await self._newest(wanted, shown=SHOWN, examined=EXAMINED)
         return self._pages.page(
             "tail.html",
             status=400 if fault else 200,
@@ -115,6 +115,10 @@ class TailPages:
             outcomes=_OUTCOMES,
             is_whole=self._are_processes_known,
         )
+
+    async def newest(self, count: int) -> list[TailLine]:
+        """Return the newest lines of all, newest first, without filling the tail."""
+        return [line(entry) for entry in await self._newest(TailFilter(), shown=count, examined=count)]
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Send each new line that matches as an event, until the viewer leaves.
@@ -177,18 +181,18 @@ class TailPages:
         is_ours = run_id == self._tail.run_id and text.isascii() and text.isdigit() and len(text) <= 18
         return min(int(text), self._tail.added) if is_ours else self._tail.added
 
-    async def _newest(self, wanted: TailFilter) -> Sequence[TailEntry]:
+    async def _newest(self, wanted: TailFilter, *, shown: int, examined: int) -> Sequence[TailEntry]:
         """Return the newest matching lines, newest first: received ones from memory, the others as they are kept."""
-        entries = [entry for entry in self._tail.after(0, EXAMINED) if entry.kind is TailKind.RECEIVED]
-        entries += [_refused(refused) for refused in self._refusals.newest(EXAMINED)]
-        entries += await self._stored()
+        entries = [entry for entry in self._tail.after(0, examined) if entry.kind is TailKind.RECEIVED]
+        entries += [_refused(refused) for refused in self._refusals.newest(examined)]
+        entries += await self._stored(examined)
         matching = sorted(filter(wanted.keeps, entries), key=lambda entry: entry.at_ms, reverse=True)
-        return matching[:SHOWN]
+        return matching[:shown]
 
-    async def _stored(self) -> list[TailEntry]:
+    async def _stored(self, examined: int) -> list[TailEntry]:
         try:
-            settled = await self._recent.settled(EXAMINED)
-            events = await self._recent.events(EXAMINED)
+            settled = await self._recent.settled(examined)
+            events = await self._recent.events(examined)
         except InfrastructureDown:
             return []  # an outage of the store is when people look here, and the rest is in memory
         sent = (sent_entry(each.event, each.sent_at_ms) for each in events if each.sent_at_ms is not None)

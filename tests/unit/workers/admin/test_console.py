@@ -8,6 +8,7 @@ from tests.support.admin import NOW_MS, Refused, World, form, serving
 from tests.support.paths import ROOT
 from tests.support.plans import always, order_write, plan
 from workers.admin import reason_texts
+from workers.admin.console import LINES
 from workers.admin.links import OutsideLinks
 from workers.admin.probes import Check
 from workers.settlement import loading
@@ -40,6 +41,18 @@ async def test_first_page_links_to_the_runbooks_of_what_is_wrong_and_to_the_boar
     boards = re.findall(r'href="https://grafana.example/d/([\w-]+)"', text)
     assert boards == [f"alipay-notify-{name}" for name in ("overview", "pipeline", "reliability", "business")]
     assert all((ROOT / f"deploy/grafana/dashboards/{board}.json").exists() for board in boards)
+
+
+async def test_first_page_ends_with_the_newest_lines_of_the_tail_and_does_not_fill_it() -> None:
+    world = World()
+    for number in range(LINES):
+        await world.deliver(form(f"A{number}", notify_id=f"n{number}"))
+    world.refusals.requests.append(Refused("shop", "FORGED", "bad_signature"))
+    async with serving(world) as client:
+        lines = (await (await client.get("/")).text()).partition('id="tail"')[2]
+    orders = re.findall(r'href="/orders/shop/(\w+)"', lines)
+    assert (len(orders), "FORGED" in orders, len(set(orders))) == (LINES, True, LINES)
+    assert not world.tail.is_watched
 
 
 async def test_first_number_is_the_money_at_risk() -> None:
