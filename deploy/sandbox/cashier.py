@@ -25,7 +25,7 @@ from deploy.sandbox import field_sets, gateway, pages, serials, signing
 from deploy.sandbox.answers import TradeQueries
 from deploy.sandbox.delivery import DeliveryJob, Sender
 from deploy.sandbox.gateway import RefusedRequestError, VerifiedRequest
-from deploy.sandbox.identities import SHOP, SHOP_NAME
+from deploy.sandbox.identities import SHOP
 from deploy.sandbox.issued import IssuedIds
 from deploy.sandbox.notifications import MessageKind, SandboxRefund, Trade, TradeEvent
 from deploy.sandbox.world import SandboxAccount, World
@@ -206,7 +206,7 @@ class Cashier:
             title="Alipay cashier 支付宝收银台",
             skin="cashier",
             token=payment.token,
-            shop=SHOP_NAME if trade.account.identity.name == SHOP else "",
+            is_shop=trade.account.identity.name == SHOP,
             merchant=urlsplit(payment.return_url or payment.notify_url).netloc,
             partner=trade.account.identity.partner or trade.account.identity.seller_id,
             rmb=money.major(payment.rmb_minor, "CNY") if payment.rmb_minor else "",

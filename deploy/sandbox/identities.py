@@ -105,7 +105,7 @@ IDENTITIES: tuple[Identity, ...] = (
                      FormerAlgorithm(sign_type="MD5", key="moved-md5", until="2020-12-31"))),
 )  # fmt: skip
 
-SHOP, SHOP_NAME = "demo-web", "Harbour Museum"
+SHOP = "demo-web"
 
 
 def auth_token(auth_app_id: str) -> str:

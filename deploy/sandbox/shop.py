@@ -22,10 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.sandbox import pages, serials
 from deploy.sandbox.admin_api import AdminApi, AdminUnavailableError
-from deploy.sandbox.identities import SHOP, SHOP_NAME
+from deploy.sandbox.identities import SHOP
 from deploy.sandbox.world import World
 from schemas import money
 
+_SHOP = "Harbour Museum"
 _PRODUCT = "Museum pass, two days"
 _PRICE = "12.80"
 _ORDER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -67,7 +68,7 @@ class Shop:
     async def product(self, _request: web.Request) -> web.Response:
         """Show the product page, with the button *Pay with Alipay*."""
         return pages.page(
-            "product.html", title=SHOP_NAME, skin="shop", product=_PRODUCT, price=_PRICE, currency=self._currency
+            "product.html", title=_SHOP, skin="shop", product=_PRODUCT, price=_PRICE, currency=self._currency
         )
 
     async def pay(self, _request: web.Request) -> web.StreamResponse:
@@ -164,7 +165,7 @@ class Shop:
         )
 
     def _sorry(self, why: str) -> web.Response:
-        return pages.page("sorry.html", why=why, title=SHOP_NAME, skin="shop", status=503)
+        return pages.page("sorry.html", why=why, title=_SHOP, skin="shop", status=503)
 
 
 _RETURN_NOTES: Mapping[bool | None, str] = {

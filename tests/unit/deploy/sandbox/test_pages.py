@@ -7,7 +7,7 @@ import re
 import pytest
 from jinja2 import UndefinedError
 
-from deploy.sandbox import cashier, identities, pages, scenario, scenario_files, shop
+from deploy.sandbox import cashier, pages, scenario, scenario_files, shop
 from tests.support import page_texts
 from tests.support.paths import ROOT
 from tests.unit.deploy.sandbox.town import Town
@@ -60,7 +60,7 @@ def test_every_text_of_the_pages_has_a_translation_and_none_is_left_over() -> No
     asked = page_texts.of_templates(TEMPLATES) | page_texts.of_scripts([*SCRIPTS, READER])
     for families, group in scenario.grouped(scenario_files.load_all().values()).items():
         asked |= {families, *(text for each in group for text in (each.title, each.tells))}
-    asked |= set(cashier.ENDINGS.values()) | set(shop._RETURN_NOTES.values()) | {identities.SHOP_NAME, shop._PRODUCT}
+    asked |= set(cashier.ENDINGS.values()) | set(shop._RETURN_NOTES.values()) | {shop._SHOP, shop._PRODUCT}
     assert asked - pages._CHINESE.keys() == set()
     modules = "".join(path.read_text("utf-8") for path in pages._DIRECTORY.parent.glob("*.py"))
     assert [text for text in pages._CHINESE.keys() - asked if f'"{text}' not in modules] == []
