@@ -29,6 +29,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from msgspec import Struct, field
@@ -365,4 +366,5 @@ class Connection(asyncio.BufferedProtocol):
         if not self._is_unread:
             self._restart_timer(self._limits.lingering_s)
         if transport.can_write_eof() and not transport.is_closing():
-            transport.write_eof()
+            with suppress(OSError):  # asyncio's own loop raises it if the sender has reset the connection
+                transport.write_eof()

@@ -66,7 +66,7 @@ class Parser:
     def close(self) -> None:
         """Parse nothing more, and let go of the others: in a circle all would stay until garbage is collected."""
         self.is_broken = True
-        self._llhttp = self._connection = None
+        self._llhttp = self._connection = self.arriving = self._retold = None
 
     def parse(self, data: bytes) -> None:
         """Parse the next bytes, at most `room`; none after invalid HTTP."""

@@ -156,12 +156,16 @@ class Receiver:
         began_s = self._clock.monotonic_s()
         try:
             accepted = await self._reception.receive(request, began_s)
+        # What the request waited for has the failure, whose traceback has the request: in a circle they would stay in
+        # memory until garbage is collected, which is seldom.
         except Refused as refusal:
-            return self._refuse(request, refusal, began_s)
-        except BrokenBody:
+            return self._refuse(request, refusal.with_traceback(None), began_s)
+        except BrokenBody as broken:
+            broken.__traceback__ = None
             self._reporting.parse_error()
             return Reply(fixed(400), closing=True)
-        except Gone:
+        except Gone as gone:
+            gone.__traceback__ = None
             self._reporting.gone(self._finished(request, 400, began_s))
             return Reply(fixed(400), closing=True)
         except Exception as error:

@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import gc
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from ingest import accounts_in_use, app, settings
 from ingest.accounts_in_use import AccountsInUse
+from ingest.errors import Unavailable
 from ingest.http.connection import Connection
 from ingest.http.server import ACCEPTED_AT_ONCE, Receiver
 from ingest.metrics import ReceiverMetrics
@@ -24,12 +27,14 @@ from schemas import accounts_toml
 from schemas.record_format import Record
 from tests.support.fakes import MemoryLogger
 from tests.support.waiting import until
+from tests.unit.ingest.http.test_connection import Transport
 from tests.unit.ingest.test_receive import BODY, KEY
 
 REQUEST = (
     b"POST /notify/shop HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     b"Content-Length: %d\r\n\r\n" % len(BODY)
 ) + BODY
+CHUNKED = b"Transfer-Encoding: chunked"
 
 
 class Log:
@@ -138,6 +143,40 @@ async def test_unexpected_exception_is_answered_503_and_logged_with_its_tracebac
     assert ("unexpected exception", harness.log.error) in [
         (event, fields.get("error")) for event, fields in harness.logger.lines
     ]
+
+
+async def known_by_its_end(receiver: Receiver, sent: bytes, how: str) -> "weakref.ref[Connection]":
+    """Serve a connection to its end, and return how to know whether it is still there."""
+    connection, transport = receiver.new_connection(), Transport()
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(sent)
+    await until(lambda: bool(transport.written or connection._awaited))
+    if how == "late":
+        connection.expire()
+    elif how == "slow" and connection._current is not None:
+        connection._current.expire()
+    elif how == "broken":
+        connection.data_received(b"no chunk\r\n")
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    return weakref.ref(connection)
+
+
+@pytest.mark.parametrize("how", ["answered", "early", "gone", "slow", "broken", "no log", "late"])
+async def test_connection_is_freed_at_its_end_however_its_request_ended(harness: Harness, how: str) -> None:
+    half, chunked = REQUEST[:-1], REQUEST[: -len(BODY)].replace(b"Content-Length: %d" % len(BODY), CHUNKED)
+    sent = {"early": half.replace(b"/shop", b"/nobody"), "gone": half, "slow": half, "broken": chunked}
+    harness.log.error = Unavailable("no") if how == "no log" else None
+    if how == "late":
+        harness.log.may_go_on.clear()
+    async with harness.serving() as receiver:
+        gc.disable()
+        try:
+            known = await known_by_its_end(receiver, sent.get(how, REQUEST), how)
+            await asyncio.sleep(0)
+            assert known() is None
+        finally:
+            gc.enable()
 
 
 async def test_append_is_finished_after_the_sender_has_left(harness: Harness) -> None:
