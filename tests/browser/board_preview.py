@@ -31,7 +31,7 @@ body{font:13px system-ui,sans-serif;margin:0;padding:16px;background:#f4f5f5;col
 h1{font-size:20px;margin:0 0 4px}h2{font-size:14px;margin:14px 0 6px}p{margin:0;color:#555}
 section{display:grid;grid-template-columns:repeat(24,1fr);gap:8px}
 article{background:#fff;border:1px solid #ddd;border-radius:3px;padding:8px;overflow:hidden}
-h3{font-size:12px;margin:0 0 4px}b{font-size:26px;font-weight:500;color:#37872d;margin-right:8px}
+h3{font-size:12px;margin:0 0 4px}b{font-size:22px;font-weight:500;color:#37872d;margin-right:8px}
 small{color:#666;margin-right:8px;white-space:nowrap}svg{width:100%;height:120px}
 """
 
@@ -91,7 +91,7 @@ def curves(series: Sequence[tuple[str, Points]]) -> str:
 
 def figures(series: Sequence[tuple[str, Points]]) -> str:
     """The last value of each series."""
-    return "".join(f"<b>{points[-1][1]:.4g}</b><small>{html.escape(name)}</small>" for name, points in series if points)
+    return " ".join(f"<b>{points[-1][1]:.4g}</b><small>{html.escape(name)}</small>" for name, points in series if points)
 
 
 def ranged(prometheus: str, target: dict[str, Any], minutes: float) -> list[tuple[str, Points]]:
