@@ -91,7 +91,8 @@ def curves(series: Sequence[tuple[str, Points]]) -> str:
 
 def figures(series: Sequence[tuple[str, Points]]) -> str:
     """The last value of each series."""
-    return " ".join(f"<b>{points[-1][1]:.4g}</b><small>{html.escape(name)}</small>" for name, points in series if points)
+    latest = [(name, points[-1][1]) for name, points in series if points]
+    return " ".join(f"<b>{value:.4g}</b><small>{html.escape(name)}</small>" for name, value in latest)
 
 
 def ranged(prometheus: str, target: dict[str, Any], minutes: float) -> list[tuple[str, Points]]:
