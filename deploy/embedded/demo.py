@@ -41,8 +41,10 @@ async def run_until_signal(settings: EmbeddedSettings, log_writer: LogWriter, di
 
     Raises:
         FileNotUsable: the data directory belongs to a real engine.
+        OpenAdmin: the admin tokens cannot be used.
     """
     _check_own(settings.data_dir, directory / WORLD)
+    token = process.admin_access(settings).first_token or b""
     settings = settings.model_copy(
         update={
             "port": free_port(settings.host, settings.port),
@@ -62,6 +64,7 @@ async def run_until_signal(settings: EmbeddedSettings, log_writer: LogWriter, di
                 world,
                 sock=gateway,
                 admin_url=engine.admin_url,
+                admin_token=token.decode("ascii"),
                 request_url=requests.redirect_url,
                 time_scale=TIME_SCALE,
             )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from typer.testing import CliRunner
@@ -66,3 +66,14 @@ def test_wrong_amount_leaves_the_order_unpaid_for_an_operator(demo: Demo) -> Non
 def test_batch_refund_finds_its_order_by_the_trade(demo: Demo) -> None:
     shown = eventually(lambda: (found := order(demo, "D-batch_refund")) and found["refunded_minor"] and found)
     assert (shown["refunded_minor"], shown["flags"]) == (640, [])
+
+
+def test_shop_of_a_demo_whose_operators_have_tokens_sells(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"# those of today\nalice: {'a' * 32}\nbob: {'b' * 32}\n")
+    demo = Demo(tmp_path / "here", ALIPAY_NOTIFY_ADMIN_TOKEN_FILE=str(tokens))
+    try:
+        with urlopen(Request(f"{demo.addresses['shop']}/pay", method="POST"), timeout=20) as cashier:
+            assert "/cashier/" in cashier.url
+    finally:
+        assert demo.stop() == 0

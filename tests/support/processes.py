@@ -147,15 +147,15 @@ def samples(admin: str) -> dict[str, float]:
 
 
 class Demo:
-    """One `up --demo` on free ports, with a directory of its own. `began` is when it was started."""
+    """One `up --demo` on free ports, with a directory and settings of its own. `began` is when it was started."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **settings: str) -> None:
         self._log = directory.with_suffix(".log")
         self.began = time.monotonic()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.cli.main", "up", "--demo", "--port", "0", "--admin-port", "0"],
-                env=os.environ | {"ALIPAY_NOTIFY_DATA_DIR": str(directory)},
+                env=os.environ | {"ALIPAY_NOTIFY_DATA_DIR": str(directory)} | settings,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
