@@ -40,9 +40,13 @@ class HeldSum(Struct, frozen=True, kw_only=True):
 
 
 class HeldSums(Struct, frozen=True, kw_only=True):
-    """The sums, the largest count first: of all that match if `is_whole`, else of the oldest `counted`."""
+    """The sums, the largest count first: of all that match if `is_whole`, else of the oldest `counted`.
+
+    `first_at_ms` has the moments at which these rows were first held.
+    """
 
     sums: tuple[HeldSum, ...]
+    first_at_ms: tuple[int, ...]
     counted: int
     is_whole: bool
 
@@ -58,9 +62,10 @@ class HeldTrade(Struct, frozen=True, kw_only=True):
 
 
 class HeldTrades(Struct, frozen=True, kw_only=True):
-    """The payments of all that match if `is_whole`, else of the oldest `counted`."""
+    """The payments of all that match if `is_whole`, else of the oldest `counted`; and when these rows were held."""
 
     trades: tuple[HeldTrade, ...]
+    first_at_ms: tuple[int, ...]
     counted: int
     is_whole: bool
 
@@ -135,7 +140,10 @@ class HeldAmounts:
             if index % READ_AT_ONCE == READ_AT_ONCE - 1:
                 await asyncio.sleep(0)
         return HeldTrades(
-            trades=tuple(found.values()), counted=min(len(pages), SUMMED_MAX), is_whole=len(pages) <= SUMMED_MAX
+            trades=tuple(found.values()),
+            first_at_ms=tuple(page.row.first_at_ms for page in pages[:SUMMED_MAX]),
+            counted=min(len(pages), SUMMED_MAX),
+            is_whole=len(pages) <= SUMMED_MAX,
         )
 
     async def _sum(self, query: HeldQuery) -> HeldSums:
@@ -155,6 +163,7 @@ class HeldAmounts:
         ]
         return HeldSums(
             sums=tuple(sorted(sums, key=lambda each: (-each.count, each.currency, each.of))),
+            first_at_ms=found.first_at_ms,
             counted=found.counted,
             is_whole=found.is_whole,
         )

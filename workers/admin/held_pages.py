@@ -12,7 +12,7 @@ from aiohttp import web
 
 from schemas.accounts import Account
 from schemas.dispositions import HELD, Disposition, Reason
-from workers.admin import held, inspection, pages, replays, shapes
+from workers.admin import held, held_ages, inspection, pages, replays, shapes
 from workers.admin.held_amounts import HeldAmounts, HeldSums
 from workers.admin.held_details import HeldDetails
 from workers.admin.pages import ConsoleFrame
@@ -64,6 +64,7 @@ class HeldPages:
         found, next_ = await held.page_of(self._held, query)
         total = await self._total(query)
         filters = {name: text for name, text in given.items() if name != "cursor"}
+        sums = await self._sums(query)
         return self._pages.page(
             "held.html",
             seen=seen,
@@ -72,7 +73,8 @@ class HeldPages:
             rows=[shapes.held(page, self._amounts.of(page)) for page in found],
             shown=_shown(total, len(found), has_more=next_ is not None or query.after is not None),
             total=total,
-            sums=await self._sums(query),
+            sums=sums,
+            ages=held_ages.by_age(sums.first_at_ms, now_ms=now_ms) if sums else (),
             replays=[replays.answer(task) for task in (await self._replays.replays(REPLAYS_SHOWN)).tasks],
             query=query,
             given=given,

@@ -1,5 +1,6 @@
 """The pages of held notifications: amounts and sums, what disagrees, and the bytes."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -48,6 +49,8 @@ async def test_held_list_has_amounts_sums_ages_and_what_comes_next() -> None:
         one = await (await client.get("/held?account=shop&reason=&order=")).text()
         wrong = await client.get("/held?reason=because")
     assert '<span class="amount">26.80 <small>USD</small></span> <small>paid in 3</small>' in text
+    ages = re.findall(r"<li><span>(.*?)</span><meter .*?</meter><b>(\d+)</b>", text)
+    assert ages == [("0 – 1 h", "3"), ("1 – 6 h", "0"), ("6 – 25 h", "0"), ("25 – 72 h", "0"), ("72 h and more", "0")]
     for part in ("retry in 30 s", "given up in 25 h", "needs a decision", 'value="0-1"'):
         assert part in text
     assert "said 12.80 USD, registered 99.00 USD" in one
